@@ -58,3 +58,176 @@ class RegionError(BioSegmentError, ValueError):
     def __str__(self) -> str:
         region, shape = self.args
         return f"{region} does not fit in a volume of shape {tuple(shape)} (z, y, x)."
+
+
+class LabelConfigError(BioSegmentError, ValueError):
+    """A labelling configuration is unusable: ``LabelConfigError(reason)``."""
+
+    def __str__(self) -> str:
+        return f"The labelling configuration cannot be used: {self.args[0]}."
+
+
+class TaskError(BioSegmentError, ValueError):
+    """A task or its annotation is unusable: ``TaskError(task_id, reason)``."""
+
+    def __str__(self) -> str:
+        task_id, reason = self.args
+        return f"Task {task_id} cannot be used: {reason}."
+
+
+class LabelStudioError(BioSegmentError):
+    """Label Studio did not do what was asked: ``LabelStudioError(url, reason)``."""
+
+    def __str__(self) -> str:
+        url, reason = self.args
+        return f"Label Studio at {url}: {reason}."
+
+
+class AuthenticationError(LabelStudioError):
+    """Label Studio refused the token: ``AuthenticationError(url)``."""
+
+    def __str__(self) -> str:
+        return (
+            f"Label Studio at {self.args[0]} refused the token; set LABEL_STUDIO_API_KEY to one from "
+            "its page Account & Settings."
+        )
+
+
+class ProjectNotFoundError(LabelStudioError, LookupError):
+    """Label Studio has no such project: ``ProjectNotFoundError(url, name, names)``."""
+
+    def __str__(self) -> str:
+        url, name, names = self.args
+        return f"Label Studio at {url} has no project {name!r} (it has: {', '.join(names) or 'none'})."
+
+
+class UnsafeAddressError(BioSegmentError, ValueError):
+    """A task points outside: ``UnsafeAddressError(address, allowed)``."""
+
+    def __str__(self) -> str:
+        address, allowed = self.args
+        return f"The address {address!r} was not followed; tasks may only point to {allowed}."
+
+
+class NothingToTrainOnError(BioSegmentError, ValueError):
+    """No annotated tile has a known pixel: ``NothingToTrainOnError(number of tiles)``."""
+
+    def __str__(self) -> str:
+        (tiles,) = self.args
+        found = f"none of the {tiles} annotated tiles has a known pixel" if tiles else "no tile is"
+        tail = "" if tiles else " annotated"
+        return f"There is nothing to train on: {found}{tail}. Annotate some tiles first."
+
+
+class BrushError(BioSegmentError, ValueError):
+    """A brush mask cannot be encoded or decoded: ``BrushError(reason)``."""
+
+    def __str__(self) -> str:
+        (reason,) = self.args
+        return f"The brush mask is unusable: {reason}."
+
+
+class VolumeNameError(BioSegmentError, ValueError):
+    """A volume cannot be called this: ``VolumeNameError(name)``."""
+
+    def __str__(self) -> str:
+        (name,) = self.args
+        return (
+            f"{name!r} cannot name a volume; use up to 100 letters, digits, dots, dashes or "
+            "underscores, beginning with a letter or digit."
+        )
+
+
+class SourceNotFoundError(BioSegmentError, LookupError):
+    """Nothing lies at the path that was to be imported: ``SourceNotFoundError(path)``."""
+
+    def __str__(self) -> str:
+        (path,) = self.args
+        return f"There is no file or folder {path}; check the path."
+
+
+class LabelsNotFoundError(BioSegmentError, LookupError):
+    """A volume has no such label image: ``LabelsNotFoundError(name, volume, known names)``."""
+
+    def __str__(self) -> str:
+        name, volume, known = self.args
+        has = ", ".join(known) or "none"
+        return f"The volume {volume!r} has no labels {name!r} (it has: {has})."
+
+
+class LabelsMismatchError(BioSegmentError, ValueError):
+    """A label image does not belong to its volume: ``LabelsMismatchError(path, reason)``."""
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return f"{path} cannot be the labels of this volume: {reason}."
+
+
+class DiskFullError(BioSegmentError, OSError):
+    """The disk takes no more: ``DiskFullError(folder, what the system said)``."""
+
+    def __str__(self) -> str:
+        folder, reason = self.args
+        return (
+            f"Nothing more can be written to {folder} ({reason}); free some space or choose "
+            "another data folder, then run the same command again."
+        )
+
+
+class ContractError(BioSegmentError, ValueError):
+    """A request is not one that Label Studio sends: ``ContractError(reason)``."""
+
+    def __str__(self) -> str:
+        return f"The request cannot be used: {self.args[0]}."
+
+
+class QueueError(BioSegmentError):
+    """Redis does not answer: ``QueueError(address without password)``."""
+
+    def __str__(self) -> str:
+        return (
+            f"The job queue (Redis at {self.args[0]}) does not answer; nothing is lost, training "
+            "starts by itself once it is back."
+        )
+
+
+class ModelNotFoundError(BioSegmentError, LookupError):
+    """A project has no such version: ``ModelNotFoundError(project_id, version)``."""
+
+    def __str__(self) -> str:
+        project_id, version = self.args
+        return f"Project {project_id} has no model version {version!r}."
+
+
+class ModelDamagedError(BioSegmentError, ValueError):
+    """A saved version cannot be used: ``ModelDamagedError(path, reason)``."""
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return f"{path} cannot be used: {reason}. Delete its folder; the version before it serves."
+
+
+class PortInUseError(BioSegmentError):
+    """Something else listens on a port: ``PortInUseError(port, option)``."""
+
+    def __str__(self) -> str:
+        port, option = self.args
+        return (
+            f"Port {port} is in use, perhaps by a stack that is already running; stop that, or "
+            f"choose another port with {option}."
+        )
+
+
+class MissingProgramError(BioSegmentError):
+    """A program that is needed is not installed: ``MissingProgramError(name)``."""
+
+    def __str__(self) -> str:
+        return f"The program {self.args[0]} is not installed; `make install` installs everything."
+
+
+class ServiceError(BioSegmentError):
+    """A process of the stack ended or never answered: ``ServiceError(name, log, last_line)``."""
+
+    def __str__(self) -> str:
+        name, log, last_line = self.args
+        return f"The process {name} failed; its log {log} ends with: {last_line}"

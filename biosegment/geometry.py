@@ -1,0 +1,114 @@
+"""Where things lie in a volume: voxel sizes and axis-aligned regions, always in z, y, x order."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from biosegment.errors import RegionError
+
+_NM_PER_UNIT = {
+    "m": 1e9,
+    "meter": 1e9,
+    "cm": 1e7,
+    "centimeter": 1e7,
+    "mm": 1e6,
+    "millimeter": 1e6,
+    "um": 1e3,
+    "micrometer": 1e3,
+    "micrometre": 1e3,
+    "micron": 1e3,
+    "microns": 1e3,
+    "nm": 1.0,
+    "nanometer": 1.0,
+    "nanometre": 1.0,
+    "angstrom": 0.1,
+    "å": 0.1,
+    "pm": 1e-3,
+    "picometer": 1e-3,
+    "inch": 2.54e7,
+}
+
+
+def nm_per_unit(unit: str) -> float | None:
+    r"""Return how many nanometres one `unit` of length has, None if it is not a length.
+
+    Takes names and symbols in any case, both Unicode micro signs and ImageJ's escaped
+    ``\u00B5m``. ``pixel`` is not a length.
+    """
+    # A lone "M" is not taken for metre by any writer met so far, so case carries no meaning.
+    name = unit.strip().lower().replace("\\u00b5", "u").replace("µ", "u").replace("μ", "u")
+    return _NM_PER_UNIT.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class VoxelSize:
+    """Edge lengths of a voxel in nanometres, each finite and above 0."""
+
+    z: float
+    """Distance of two slices, nm."""
+    y: float
+    """Distance of two rows, nm."""
+    x: float
+    """Distance of two columns, nm."""
+
+    def __post_init__(self) -> None:
+        if not all(math.isfinite(edge) and edge > 0 for edge in self.zyx):
+            raise ValueError(f"a voxel size must be finite and above 0 nm, got {self.zyx}")
+
+    @property
+    def zyx(self) -> tuple[float, float, float]:
+        """Edge lengths in nm, in axis order."""
+        return (self.z, self.y, self.x)
+
+
+@dataclass(frozen=True, slots=True)
+class Roi:
+    """A box of voxels: its first corner and its extent, both in voxels."""
+
+    z: int
+    """First slice, from 0."""
+    y: int
+    """First row, from 0."""
+    x: int
+    """First column, from 0."""
+    depth: int
+    """Number of slices, at least 1."""
+    height: int
+    """Number of rows, at least 1."""
+    width: int
+    """Number of columns, at least 1."""
+
+    def __post_init__(self) -> None:
+        if min(self.z, self.y, self.x) < 0 or min(self.shape) < 1:
+            raise ValueError(f"a region starts at 0 or above and holds a voxel, got {self}")
+
+    @classmethod
+    def whole(cls, shape: Sequence[int]) -> Self:
+        """Return the region that covers a volume of this shape (z, y, x)."""
+        depth, height, width = shape
+        return cls(0, 0, 0, depth, height, width)
+
+    @classmethod
+    def slice_of(cls, shape: Sequence[int], z: int) -> Self:
+        """Return the region of the whole slice `z` of a volume of this shape (z, y, x)."""
+        return cls(z, 0, 0, 1, shape[1], shape[2])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Extent (z, y, x) in voxels."""
+        return (self.depth, self.height, self.width)
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        """Index of this region in an array of shape (z, y, x)."""
+        return (
+            slice(self.z, self.z + self.depth),
+            slice(self.y, self.y + self.height),
+            slice(self.x, self.x + self.width),
+        )
+
+    def check_within(self, shape: Sequence[int]) -> None:
+        """Raise RegionError unless a volume of this shape (z, y, x) holds the whole region."""
+        if any(part.stop > size for part, size in zip(self.slices, shape, strict=True)):
+            raise RegionError(self, tuple(shape))

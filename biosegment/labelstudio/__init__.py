@@ -1,0 +1,1 @@
+"""Label Studio: its HTTP API and its task, annotation and prediction payloads."""

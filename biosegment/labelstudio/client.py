@@ -1,0 +1,378 @@
+"""Label Studio's HTTP API, as far as the loop needs it; label-studio-sdk wherever it has the call.
+
+Addresses and payloads: https://api.labelstud.io. What the calls were seen to do in Label Studio
+1.23 is said where it is not what their names promise.
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, cast
+from urllib.parse import urljoin, urlsplit
+
+import httpx
+from label_studio_sdk import LabelStudio
+from label_studio_sdk.core.api_error import ApiError
+
+from biosegment.errors import (
+    AuthenticationError,
+    LabelStudioError,
+    ProjectNotFoundError,
+    UnsafeAddressError,
+)
+from biosegment.labelstudio.payloads import Json
+from biosegment.progress import Progress, ignore
+from biosegment.settings import LoopOptions, Settings
+
+BACKEND_TITLE: Final = "BioSegment"
+RANK_VIEW_TITLE: Final = "By rank"
+BATCH: Final = 500
+"""Tasks or predictions sent in one request."""
+PAGE: Final = 500
+"""Tasks asked for in one request."""
+TIMEOUT_S: Final = 60.0
+UNLABELLED: Final[Json] = {
+    "conjunction": "and",
+    "items": [
+        {
+            "filter": "filter:tasks:total_annotations",
+            "operator": "equal",
+            "type": "Number",
+            "value": 0,
+        }
+    ],
+}
+"""Data Manager filter: tasks without an annotation."""
+
+
+class LabelStudioClient:
+    """One Label Studio, spoken to with one user's token.
+
+    Every method raises `LabelStudioError` when the server cannot be reached or refuses, and
+    `AuthenticationError` when it refuses the token.
+
+    Parameters
+    ----------
+    settings
+        Its address and the token: a legacy token, or an access token (JWT), which is exchanged
+        and refreshed as needed.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.url = settings.label_studio_url
+        self._settings = settings
+        with self._errors():
+            self._sdk = LabelStudio(
+                base_url=self.url,
+                api_key=settings.label_studio_api_key or "missing",
+                timeout=TIMEOUT_S,
+                max_retries=0,
+                follow_redirects=False,
+            )
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except ApiError as exc:
+            if exc.status_code == 401:
+                raise AuthenticationError(self.url) from exc
+            raise LabelStudioError(self.url, f"{exc.status_code}, {_detail(exc.body)}") from exc
+        except httpx.HTTPError as exc:
+            raise LabelStudioError(self.url, f"it does not answer ({exc})") from exc
+
+    def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:  # noqa: ANN401
+        """Send a request that the SDK has no call for, with its token handling."""
+        with self._errors():
+            # The SDK's generated calls go through this very object; it offers no public one.
+            response = self._sdk._client_wrapper.httpx_client.request(path, method=method, **kwargs)
+            if response.status_code >= 300:
+                raise ApiError(status_code=response.status_code, body=response.text)
+        return cast("httpx.Response", response)
+
+    # Projects
+
+    def check(self) -> None:
+        """Raise unless Label Studio answers and takes the token."""
+        self._request("GET", "api/current-user/whoami")
+
+    def projects(self) -> list[Json]:
+        """Return ``id``, ``title``, ``model_version`` and counts of all projects."""
+        wanted = "id,title,model_version,task_number,num_tasks_with_annotations"
+        found: list[Json] = []
+        page = 1
+        while True:
+            params = {"page": page, "page_size": PAGE, "include": wanted}
+            answer = self._request("GET", "api/projects/", params=params).json()
+            found += answer["results"]
+            if not answer["next"]:
+                return found
+            page += 1
+
+    def project(self, project_id: int) -> Json:
+        """Return one project, ``label_config`` and ``model_version`` included."""
+        return cast("Json", self._request("GET", f"api/projects/{project_id}/").json())
+
+    def find_project(self, name: str) -> Json:
+        """Return the project with this title, or with this number.
+
+        Raises
+        ------
+        ProjectNotFoundError
+            When there is none, or several have the title.
+        """
+        projects = self.projects()
+        same = [p for p in projects if name in {p["title"], str(p["id"])}]
+        if len(same) != 1:
+            titles = [f"{p['title']} (number {p['id']})" for p in projects]
+            raise ProjectNotFoundError(self.url, name, titles)
+        return self.project(same[0]["id"])
+
+    def create_project(self, title: str, label_config: str) -> Json:
+        """Return a new project, ordered by prediction score and prelabelled by the model."""
+        with self._errors():
+            created = self._sdk.projects.create(
+                title=title,
+                label_config=label_config,
+                sampling="Uncertainty sampling",
+                show_collab_predictions=True,
+                show_instruction=False,
+            )
+        return self.project(created.id)
+
+    def set_model_version(self, project_id: int, version: str) -> None:
+        """Make one version's predictions order the queue and prelabel its tasks."""
+        with self._errors():
+            self._sdk.projects.update(project_id, model_version=version)
+
+    def model_versions(self, project_id: int) -> list[str]:
+        """Return the versions that the project holds predictions of."""
+        counts = self._request("GET", f"api/projects/{project_id}/model-versions/").json()
+        return list(counts)
+
+    def delete_predictions(self, project_id: int, version: str) -> None:
+        """Delete a version's predictions."""
+        path = f"api/projects/{project_id}/model-versions/"
+        self._request("DELETE", path, json={"model_version": version})
+
+    # Tasks
+
+    def tasks(self, project_id: int, progress: Progress = ignore) -> list[Json]:
+        """Return ``id``, ``data``, ``is_labeled``, ``total_annotations`` and
+        ``predictions_model_versions`` of all tasks.
+        """  # noqa: D205
+        wanted = "id,data,is_labeled,total_annotations,cancelled_annotations"
+        params = {
+            "project": project_id,
+            "fields": "task_only",
+            "include": f"{wanted},predictions_model_versions",
+            "page_size": PAGE,
+        }
+        tasks: list[Json] = []
+        while True:
+            page = len(tasks) // PAGE + 1
+            answer = self._request("GET", "api/tasks/", params=params | {"page": page}).json()
+            tasks += answer["tasks"]
+            progress(len(tasks), answer["total"])
+            if len(answer["tasks"]) < PAGE:
+                return tasks
+
+    def head_of_queue(self, project_id: int, count: int) -> list[Json]:
+        """Return ``id``, ``data`` and ``predictions_score`` of the tasks to be labelled next."""
+        query = {"ordering": ["tasks:predictions_score"], "filters": UNLABELLED}
+        params = {
+            "project": project_id,
+            "fields": "all",
+            "include": "id,data,predictions_score",
+            "page_size": count,
+            "query": json.dumps(query),
+        }
+        answer = self._request("GET", "api/tasks/", params=params).json()
+        return cast("list[Json]", answer["tasks"])
+
+    def annotated_tasks(self, project_id: int) -> list[Json]:
+        """Return all tasks that have annotations, with them in full."""
+        params = {"exportType": "JSON"}
+        response = self._request("GET", f"api/projects/{project_id}/export", params=params)
+        return cast("list[Json]", response.json())
+
+    def create_tasks(
+        self, project_id: int, data: Sequence[Json], progress: Progress = ignore
+    ) -> None:
+        """Create a task for each ``data``, in batches."""
+        for start in range(0, len(data), BATCH):
+            batch = [{"data": each} for each in data[start : start + BATCH]]
+            self._request("POST", f"api/projects/{project_id}/import", json=batch)
+            progress(min(start + BATCH, len(data)), len(data))
+
+    def next_task(self, project_id: int) -> Json | None:
+        """Return the task that Label Studio serves this user next, None when all are labelled."""
+        try:
+            return cast("Json", self._request("GET", f"api/projects/{project_id}/next").json())
+        except LabelStudioError as exc:
+            cause = exc.__cause__
+            if isinstance(cause, ApiError) and cause.status_code == 404:
+                return None
+            raise
+
+    def annotate(self, task_id: int, regions: Sequence[Json], lead_time_s: float) -> Json:
+        """Submit an annotation as this user and return it."""
+        body = {"result": list(regions), "lead_time": lead_time_s}
+        response = self._request("POST", f"api/tasks/{task_id}/annotations/", json=body)
+        return cast("Json", response.json())
+
+    def import_predictions(
+        self, project_id: int, predictions: Sequence[Json], progress: Progress = ignore
+    ) -> None:
+        """Store predictions (``task``, ``result``, ``score``, ``model_version``), in batches."""
+        path = f"api/projects/{project_id}/import/predictions"
+        for start in range(0, len(predictions), BATCH):
+            self._request("POST", path, json=list(predictions[start : start + BATCH]))
+            progress(min(start + BATCH, len(predictions)), len(predictions))
+
+    def download(self, address: str) -> bytes:
+        """Return the file behind an address that a task gives.
+
+        Raises
+        ------
+        UnsafeAddressError
+            When it points anywhere but to this Label Studio.
+        """
+        url = urljoin(f"{self.url}/", address)
+        if urlsplit(url)[:2] != urlsplit(self.url)[:2]:
+            raise UnsafeAddressError(address, self.url)
+        return self._request("GET", url.removeprefix(self.url).lstrip("/")).content
+
+    # Connections of a project
+
+    def connect_storage(self, project_id: int, path: str) -> None:
+        """Let Label Studio serve the files of a folder under its local-files root, once."""
+        with self._errors():
+            present = self._sdk.import_storage.local.list(project=project_id)
+            if all(storage.path != path for storage in present):
+                self._sdk.import_storage.local.create(
+                    project=project_id, path=path, title="BioSegment tiles", use_blob_urls=True
+                )
+
+    def connect_backend(self, project_id: int, options: LoopOptions) -> None:
+        """Connect the ML backend and its webhook, with credentials, or mend what is there.
+
+        Label Studio makes the webhook itself when a backend is added, but without the backend's
+        credentials: a backend that demands them would never hear of an annotation.
+        """
+        settings = self._settings
+        extra_params = {"strategy": options.strategy, "retrain_every": options.retrain_every}
+        auth: Json = {"auth_method": "NONE"}
+        if settings.basic_auth_user:
+            auth = {
+                "auth_method": "BASIC_AUTH",
+                "basic_auth_user": settings.basic_auth_user,
+                "basic_auth_pass": settings.basic_auth_pass,
+            }
+        with self._errors():
+            backends = [b for b in self._sdk.ml.list(project=project_id) if self._is_ours(b.url)]
+            if not backends:
+                self._sdk.ml.create(
+                    project=project_id,
+                    url=settings.backend_url,
+                    title=BACKEND_TITLE,
+                    extra_params=extra_params,
+                    timeout=100.0,
+                    **auth,
+                )
+            elif backends[0].extra_params != extra_params:
+                self._sdk.ml.update(
+                    backends[0].id, project=project_id, extra_params=extra_params, **auth
+                )
+        self.connect_webhook(project_id)
+
+    def connect_webhook(self, project_id: int) -> None:
+        """Give the project's webhook to the backend its credentials, making it if need be."""
+        headers = authorization_header(self._settings)
+        with self._errors():
+            hooks = [
+                hook
+                for hook in self._sdk.webhooks.list(project=str(project_id))
+                if hook.url == self._webhook_url
+            ]
+            if not hooks:
+                self._sdk.webhooks.create(
+                    project=project_id,
+                    url=self._webhook_url,
+                    headers=headers,
+                    send_payload=True,
+                    send_for_all_actions=True,
+                )
+            for hook in hooks:
+                if (hook.headers or {}) != headers or not hook.is_active:
+                    self._sdk.webhooks.update(hook.id, headers=headers, is_active=True)
+
+    def connected_projects(self) -> list[int]:
+        """Return the numbers of the projects whose webhook calls this backend."""
+        with self._errors():
+            hooks = self._sdk.webhooks.list()
+        return sorted({h.project for h in hooks if h.url == self._webhook_url and h.project})
+
+    def loop_options(self, project_id: int) -> LoopOptions | None:
+        """Return the options that the project's connection holds; None if it is not connected."""
+        with self._errors():
+            for backend in self._sdk.ml.list(project=project_id):
+                if self._is_ours(backend.url):
+                    values = backend.extra_params
+                    known = values if isinstance(values, Mapping) else {}
+                    return self._settings.loop.updated(known)
+        return None
+
+    def add_rank_view(self, project_id: int) -> None:
+        """Add a Data Manager tab in the order of the queue, unlabelled tasks only, once."""
+        with self._errors():
+            views = self._sdk.views.list(project=project_id)
+        if any(_view_title(view) == RANK_VIEW_TITLE for view in views):
+            return
+        data = {
+            "title": RANK_VIEW_TITLE,
+            "ordering": ["tasks:predictions_score"],
+            "filters": UNLABELLED,
+        }
+        self._request("POST", "api/dm/views/", json={"project": project_id, "data": data})
+
+    @property
+    def _webhook_url(self) -> str:
+        return f"{self._settings.backend_url}/webhook"
+
+    def _is_ours(self, url: str) -> bool:
+        return url.rstrip("/") == self._settings.backend_url
+
+
+def project_state(project: Mapping[str, Any]) -> Json:
+    """Return what tells whether a project changed: its model version and its counts of tasks."""
+    keys = ("model_version", "task_number", "num_tasks_with_annotations")
+    return {key: project[key] for key in keys}
+
+
+def _view_title(view: Any) -> str | None:  # noqa: ANN401
+    data = view.data
+    title = data.get("title") if isinstance(data, Mapping) else getattr(data, "title", None)
+    return None if title is None else str(title)
+
+
+def authorization_header(settings: Settings) -> dict[str, str]:
+    """Return the HTTP headers that carry the backend's credentials; none when it has none."""
+    if not settings.basic_auth_user:
+        return {}
+    pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass}".encode()
+    return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+
+
+def _detail(body: object) -> str:
+    """Return what an error answer says, in one line."""
+    if isinstance(body, Mapping):
+        errors = body.get("validation_errors")
+        if isinstance(errors, Mapping):
+            said = "; ".join(f"{field}: {text}" for field, text in errors.items())
+        else:
+            said = str(body.get("detail", body))
+    else:
+        said = str(body)
+    return " ".join(said.split())[:300] or "no reason given"

@@ -1,0 +1,254 @@
+"""Tiles to tasks, masks to predictions, annotations to masks: Label Studio's JSON, and no HTTP.
+
+References
+----------
+Task format: https://labelstud.io/guide/task_format. Brush regions: ``original_width`` and
+``original_height`` in px, ``value.rle`` as `biosegment.brush` describes, ``item_index`` the
+position in a list of images.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import numpy.typing as npt
+
+from biosegment.brush import decode_mask, encode_mask
+from biosegment.errors import BrushError, LabelConfigError, TaskError
+from biosegment.labels import UNKNOWN, LabelMap
+from biosegment.tiles import TILES, Tile, context_tiles, tile_image_path
+
+Json = dict[str, Any]
+Mask = npt.NDArray[np.uint8]
+
+
+def task_data(tile: Tile, *, context: int, depth: int) -> Json:
+    """Return the ``data`` of the task that shows a tile: all that is needed to find its pixels.
+
+    Parameters
+    ----------
+    tile
+        What the expert is asked to label.
+    context
+        Slices shown on either side of it, as far as the volume goes.
+    depth
+        Number of slices of the volume.
+
+    Returns
+    -------
+    dict
+        ``image``, the address of the tile's PNG, or with context ``slices``, the addresses of all
+        slices shown, and ``z_first``, the slice that the first of them shows; besides ``volume``,
+        ``z``, ``y``, ``x``, ``height``, ``width`` (voxels).
+    """
+    place = {
+        "volume": tile.volume,
+        "z": tile.z,
+        "y": tile.y,
+        "x": tile.x,
+        "height": tile.height,
+        "width": tile.width,
+    }
+    if not context:
+        return {"image": _address(tile)} | place
+    shown = context_tiles(tile, context, depth)
+    return {"slices": [_address(each) for each in shown]} | place | {"z_first": shown[0].z}
+
+
+def _address(tile: Tile) -> str:
+    path = tile_image_path(tile).relative_to(TILES)
+    return f"/data/local-files/?d={quote(path.as_posix())}"
+
+
+def tile_of(task: Mapping[str, Any]) -> Tile:
+    """Return the tile that a task asks to label.
+
+    Raises
+    ------
+    TaskError
+        When the task was not made by an import of a volume.
+    """
+    data = task.get("data") or {}
+    try:
+        numbers = {key: _index(data[key]) for key in ("z", "y", "x", "height", "width")}
+        return Tile(volume=str(data["volume"]), **numbers)
+    except (KeyError, TypeError, ValueError) as exc:
+        reason = f"its data does not say where in a volume it lies ({exc!r})"
+        raise TaskError(task.get("id"), reason) from exc
+
+
+def shown_tiles(task: Mapping[str, Any]) -> list[Tile]:
+    """Return the tiles that a task shows, in the order of its images; the target alone if one.
+
+    Raises
+    ------
+    TaskError
+        As `tile_of`.
+    """
+    tile = tile_of(task)
+    slices = task["data"].get("slices")
+    if slices is None:
+        return [tile]
+    first = _index(task["data"].get("z_first", tile.z))
+    return [tile.at(first + i) for i in range(len(slices))]
+
+
+def image_addresses(task: Mapping[str, Any]) -> list[str]:
+    """Return the addresses of the images of a task, in the order of `shown_tiles`."""
+    data = task["data"]
+    return [str(address) for address in data.get("slices") or [data["image"]]]
+
+
+def _index(value: object) -> int:
+    number = int(str(value))
+    if number < 0:
+        raise ValueError(f"{number} is negative")
+    return number
+
+
+def prediction_regions(
+    masks: Sequence[npt.NDArray[np.uint8]], names: Sequence[str], label_map: LabelMap
+) -> list[Json]:
+    """Return the brush regions of predicted masks: one a class and image, none for background.
+
+    Parameters
+    ----------
+    masks : sequence of ndarray of uint8, shape (H, W)
+        Class integers, one mask for each image of the task.
+    names
+        Class names of these integers. A class that the configuration no longer has is left out.
+    label_map
+        Of the project's labelling configuration.
+    """
+    regions = []
+    for item_index, mask in enumerate(masks):
+        for value in np.unique(mask).tolist():
+            if value and names[value] in label_map.names:
+                region = _region(mask == value, names[value], label_map)
+                if len(masks) > 1:
+                    region["item_index"] = item_index
+                regions.append(region)
+    return regions
+
+
+def _region(mask: npt.NDArray[np.bool_], name: str, label_map: LabelMap) -> Json:
+    height, width = mask.shape
+    return {
+        "id": uuid.uuid4().hex[:10],
+        "type": "brushlabels",
+        "from_name": label_map.control,
+        "to_name": label_map.image,
+        "original_width": width,
+        "original_height": height,
+        "image_rotation": 0,
+        "value": {
+            "format": "rle",
+            "rle": encode_mask(mask.astype(np.uint8) * np.uint8(255)),
+            "brushlabels": [name],
+        },
+    }
+
+
+def annotated_masks(task: Mapping[str, Any], label_map: LabelMap) -> dict[Tile, Mask]:
+    """Return what the annotators of a task say of its slices.
+
+    An annotation that paints ``background`` is sparse: what it leaves unpainted stays unknown.
+    Otherwise unpainted is background. A submitted empty annotation calls the target slice
+    background; a skipped one says nothing. Later regions win over earlier ones. Several
+    annotators: the class most of them give a pixel; unknown where they tie.
+
+    Parameters
+    ----------
+    task
+        A task with its ``annotations``, as Label Studio exports it.
+    label_map
+        Of the project's labelling configuration.
+
+    Returns
+    -------
+    dict of Tile to ndarray of uint8, shape (H, W)
+        Class integers, `UNKNOWN` (255) where nothing is known; only slices somebody labelled.
+
+    Raises
+    ------
+    TaskError
+        When a region cannot be decoded, has another size than the tile, or a label that the
+        configuration does not have.
+    """
+    tiles = shown_tiles(task)
+    target = tile_of(task)
+    votes: dict[Tile, list[Mask]] = {}
+    for annotation in task.get("annotations") or []:
+        if annotation.get("was_cancelled"):
+            continue
+        try:
+            masks = _annotation_masks(annotation, tiles, target, label_map)
+        except (BrushError, LabelConfigError, KeyError, TypeError) as exc:
+            reason = f"annotation {annotation.get('id')} is not usable ({exc})"
+            raise TaskError(task.get("id"), reason) from exc
+        for tile, mask in masks.items():
+            votes.setdefault(tile, []).append(mask)
+    return {tile: majority(masks) for tile, masks in votes.items()}
+
+
+def _annotation_masks(
+    annotation: Mapping[str, Any], tiles: Sequence[Tile], target: Tile, label_map: LabelMap
+) -> dict[Tile, Mask]:
+    brushes = [r for r in annotation.get("result") or [] if r.get("type") == "brushlabels"]
+    painted = [_painted(region, tiles, label_map) for region in brushes]
+    sparse = any(value == 0 for _, value, _ in painted)
+    unpainted = UNKNOWN if sparse else 0
+    masks: dict[Tile, Mask] = {}
+    if not sparse:
+        masks[target] = np.zeros((target.height, target.width), np.uint8)
+    for tile, value, where in painted:
+        mask = masks.setdefault(tile, np.full(where.shape, unpainted, np.uint8))
+        mask[where] = value
+    return masks
+
+
+def _painted(
+    region: Mapping[str, Any], tiles: Sequence[Tile], label_map: LabelMap
+) -> tuple[Tile, int, npt.NDArray[np.bool_]]:
+    item_index = int(region.get("item_index") or 0)
+    if not 0 <= item_index < len(tiles):
+        raise KeyError(f"it paints on image {item_index} of {len(tiles)}")
+    tile = tiles[item_index]
+    size = (int(region["original_height"]), int(region["original_width"]))
+    if size != (tile.height, tile.width):
+        raise KeyError(f"it was painted on {size[1]} x {size[0]} px")
+    value = region["value"]
+    where = decode_mask(value["rle"], size) > 0
+    return tile, label_map.index(value["brushlabels"][0]), where
+
+
+def majority(masks: Sequence[Mask]) -> Mask:
+    """Return the class that most masks give each pixel.
+
+    Parameters
+    ----------
+    masks : sequence of ndarray of uint8, shape (H, W)
+        Class integers; `UNKNOWN` (255) casts no vote.
+
+    Returns
+    -------
+    ndarray of uint8, shape (H, W)
+        `UNKNOWN` where nobody votes or two classes tie.
+    """
+    if len(masks) == 1:
+        return masks[0]
+    stack = np.stack(masks)
+    values = np.unique(stack[stack != UNKNOWN])
+    if not values.size:
+        return masks[0]
+    counts = np.stack([np.count_nonzero(stack == value, axis=0) for value in values])
+    most = counts.max(axis=0)
+    unique = np.count_nonzero(counts == most, axis=0) == 1
+    return np.where(unique, values[counts.argmax(axis=0)], np.uint8(UNKNOWN)).astype(np.uint8)
+
+
+def annotation_ids(task: Mapping[str, Any]) -> Iterable[int]:
+    """Return the ids of the annotations of a task that were submitted, not skipped."""
+    return [int(a["id"]) for a in task.get("annotations") or [] if not a.get("was_cancelled")]

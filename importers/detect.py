@@ -1,0 +1,42 @@
+"""Which reader takes a file: by its ending first, then by its first bytes."""
+
+from pathlib import Path
+
+from biosegment.errors import SourceNotFoundError, UnsupportedFormatError
+from importers import READERS
+from importers.base import VolumeReader
+
+
+def open_volume(path: Path) -> VolumeReader:
+    """Open a volume file or folder with the reader that knows it.
+
+    Raises
+    ------
+    SourceNotFoundError
+        If there is nothing at `path`.
+    UnsupportedFormatError
+        If no reader knows it; it names each reader and why it refused.
+    UnreadableFileError
+        If a reader knows it but the file is damaged.
+    """
+    if not path.exists():
+        raise SourceNotFoundError(str(path))
+    refusals = {}
+    for name in _by_suffix(path):
+        reader = READERS[name]
+        reason = reader.refusal(path)
+        if reason is None:
+            return reader(path)
+        refusals[name] = reason
+    raise UnsupportedFormatError(str(path), refusals)
+
+
+def _by_suffix(path: Path) -> list[str]:
+    """Return the names of all readers, those with the longest matching suffix first."""
+    file_name = path.name.lower()
+
+    def matched(name: str) -> int:
+        suffixes = READERS[name].SUFFIXES
+        return max((len(suffix) for suffix in suffixes if file_name.endswith(suffix)), default=0)
+
+    return sorted(READERS, key=matched, reverse=True)

@@ -1,0 +1,1 @@
+"""The machine learning backend: training, prediction and ranking behind Label Studio."""

@@ -1,0 +1,237 @@
+"""The job queue: when a project's turn of the loop is due, and that only one runs at a time.
+
+A project has at most one turn running and one waiting. The queue itself says whether one waits;
+a lock says whether one runs; a mark asks the running one for another turn. All of it lives in
+Redis and may be lost: `reconcile` finds again what is due.
+"""
+
+import logging
+import os
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final
+
+from redis import Redis
+from redis.exceptions import LockError, RedisError
+from rq import Queue, get_current_job
+from rq.exceptions import AbandonedJobError, NoSuchJobError
+from rq.job import Job, JobStatus
+from rq.serializers import JSONSerializer
+from rq.utils import now
+
+from biosegment.errors import QueueError
+from biosegment.labelstudio.client import LabelStudioClient, project_state
+from biosegment.labelstudio.payloads import Json
+from biosegment.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+QUEUE_NAME: Final = "biosegment"
+JOB_TIMEOUT_S: Final = 24 * 3600
+LOCK_TIMEOUT_S: Final = 60
+"""A turn whose process died without a word is over after this long."""
+KEEP_S: Final = 7 * 24 * 3600
+"""How long finished and failed jobs can be looked at."""
+RETRY_AFTER_S: Final = 600
+"""A project whose last turn failed is left alone this long, unless something new happens."""
+
+
+def connect(settings: Settings, timeout_s: float | None = None) -> Redis:
+    """Return a connection to Redis.
+
+    Parameters
+    ----------
+    settings
+        Its address.
+    timeout_s
+        How long a call may take; a worker, which waits for jobs, has no limit.
+    """
+    return Redis.from_url(
+        settings.redis_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s or 5
+    )
+
+
+class JobQueue:
+    """The turns of the loop of all projects.
+
+    Parameters
+    ----------
+    connection
+        To Redis. Every method raises `QueueError` when it does not answer.
+    """
+
+    def __init__(self, connection: Redis) -> None:
+        self.queue = Queue(QUEUE_NAME, connection=connection, serializer=JSONSerializer)
+        self._connection = connection
+
+    def request_turn(self, project_id: int, *, force: bool = False) -> str:
+        """Make sure that a turn of the project starts after now, and return its job's id.
+
+        Parameters
+        ----------
+        project_id
+            Number of the project in Label Studio.
+        force
+            Whether that turn trains however few annotations are new.
+        """
+        prefix = f"turn-{project_id}-{'forced-' if force else ''}"
+        with self._errors(), self._connection.lock(f"biosegment:enqueue:{project_id}", timeout=5):
+            for job_id in self.queue.job_ids:
+                if job_id.startswith(prefix):
+                    return job_id
+            job = self.queue.enqueue(
+                "ml_backend.jobs.turn",
+                project_id,
+                force,
+                job_id=prefix + uuid.uuid4().hex,
+                description=f"project {project_id}",
+                job_timeout=JOB_TIMEOUT_S,
+                result_ttl=KEEP_S,
+                failure_ttl=KEEP_S,
+            )
+            # Where the status page looks for the latest turn.
+            self._connection.set(_latest_key(project_id), job.id, ex=KEEP_S)
+            return str(job.id)
+
+    def job(self, job_id: str) -> Job | None:
+        """Return a job; None when it is unknown or was forgotten."""
+        with self._errors():
+            try:
+                return Job.fetch(job_id, self._connection, serializer=JSONSerializer)
+            except NoSuchJobError:
+                return None
+
+    def latest(self, project_id: int) -> Job | None:
+        """Return the project's job that was asked for last."""
+        with self._errors():
+            job_id = self._connection.get(_latest_key(project_id))
+        return self.job(job_id.decode()) if isinstance(job_id, bytes) else None
+
+    def running(self, project_id: int) -> Job | None:
+        """Return the project's job that is running."""
+        with self._errors():
+            for job_id in self.queue.started_job_registry.get_job_ids():
+                if job_id.startswith(f"turn-{project_id}-"):
+                    return self.job(job_id)
+        return None
+
+    def counts(self) -> dict[str, int]:
+        """Return how many jobs are waiting, running, finished and failed."""
+        with self._errors():
+            return {
+                "queued": len(self.queue),
+                "started": self.queue.started_job_registry.count,
+                "finished": self.queue.finished_job_registry.count,
+                "failed": self.queue.failed_job_registry.count,
+            }
+
+    @contextmanager
+    def exclusive(self, project_id: int) -> Iterator[bool]:
+        """Hold a project's lock; yields False when another process holds it.
+
+        Whoever is turned away leaves a mark, and the holder asks for one more turn when it lets
+        go. The mark is made before the lock is tried and read after it is released, so none is
+        overlooked.
+        """
+        again = f"biosegment:again:{project_id}"
+        lock = self._connection.lock(
+            f"biosegment:running:{project_id}", timeout=LOCK_TIMEOUT_S, thread_local=False
+        )
+        self._connection.set(again, 1, ex=KEEP_S)
+        if not lock.acquire(blocking=False):
+            yield False
+            return
+        self._connection.delete(again)
+        done = threading.Event()
+        heart = threading.Thread(target=_hold, args=(lock, done), daemon=True)
+        heart.start()
+        try:
+            yield True
+        finally:
+            done.set()
+            heart.join()
+            with suppress(RedisError):
+                with suppress(LockError):
+                    lock.release()
+                if self._connection.delete(again):
+                    self.request_turn(project_id)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except RedisError as exc:
+            raise QueueError(_address(self._connection)) from exc
+
+
+def _latest_key(project_id: int) -> str:
+    return f"biosegment:latest:{project_id}"
+
+
+def _address(connection: Redis) -> str:
+    where: dict[str, Any] = connection.connection_pool.connection_kwargs
+    return str(where.get("path") or f"{where.get('host')}:{where.get('port')}")
+
+
+def _hold(lock: Any, done: threading.Event) -> None:  # noqa: ANN401
+    """Renew a lock until told to stop; end this process if its worker has died."""
+    parent = os.getppid()
+    while not done.wait(LOCK_TIMEOUT_S / 12):
+        if os.getppid() != parent:
+            # Nobody would hear of the result, and another worker takes over.
+            os._exit(1)
+        with suppress(RedisError, LockError):
+            lock.reacquire()
+
+
+def turn(project_id: int, force: bool) -> dict[str, Any] | None:
+    """Run one turn of the loop of a project: the job that the queue names.
+
+    Returns
+    -------
+    dict or None
+        The project as the turn found it (`biosegment.labelstudio.client.project_state`) and the
+        ``version`` that serves after it; None when another process is at it.
+    """
+    # The worker process imports these once, before it forks; the web process never does.
+    from ml_backend.loop import Loop
+
+    settings = Settings.from_env()
+    job = get_current_job()
+    jobs = JobQueue(connect(settings))
+
+    def report(stage: str, done: int, total: int) -> None:
+        if job is not None:
+            job.meta.update(stage=stage, done=done, total=total)
+            with suppress(RedisError):
+                job.save_meta()
+
+    with jobs.exclusive(project_id) as alone:
+        return Loop(settings).turn(project_id, force=force, report=report) if alone else None
+
+
+def reconcile(client: LabelStudioClient, jobs: JobQueue) -> None:
+    """Ask for a turn of every connected project that is not as its last turn left it.
+
+    Finds what was lost with Redis, with a worker, or with a webhook that came while Redis was
+    away, and mends a webhook that has no credentials.
+    """
+    projects = {project["id"]: project for project in client.projects()}
+    for project_id in client.connected_projects():
+        client.connect_webhook(project_id)
+        if project_id in projects and _is_due(projects[project_id], jobs.latest(project_id)):
+            jobs.request_turn(project_id)
+
+
+def _is_due(project: Json, latest: Job | None) -> bool:
+    status = latest.get_status() if latest else None
+    if latest is None or status in {JobStatus.QUEUED, JobStatus.STARTED}:
+        return latest is None
+    if status == JobStatus.FAILED:
+        ended = latest.ended_at
+        abandoned = AbandonedJobError.__name__ in (latest.exc_info or "")
+        return abandoned or ended is None or (now() - ended).total_seconds() > RETRY_AFTER_S
+    left = latest.return_value() or {}
+    return any(left.get(key) != value for key, value in project_state(project).items())

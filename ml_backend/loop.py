@@ -1,0 +1,200 @@
+"""One turn of the loop: train on what is annotated, rank what is not, hand over the queue.
+
+A turn reads everything from Label Studio and the model registry when it runs. So it may come late,
+twice, or after a crash in the middle of another: what is already done is not done again.
+"""
+
+import logging
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+import numpy as np
+
+from biosegment.errors import TaskError
+from biosegment.labels import LabelMap
+from biosegment.labelstudio.client import LabelStudioClient, project_state
+from biosegment.labelstudio.payloads import Json, annotated_masks
+from biosegment.settings import LoopOptions, Settings
+from ml_backend.dataset import LabelledTile
+from ml_backend.model_registry import ModelCard, ModelRegistry
+from ml_backend.pixels import TaskImages
+from ml_backend.predictions import Model
+from ml_backend.ranking import rank
+from ml_backend.training import Parent, TrainingSpec, train
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[str, int, int], None]
+"""Called with a stage's name and ``(done, total)`` in its own items."""
+
+VALIDATION_SHARE: Final = 0.2
+"""Part of the annotated tasks that is held out to measure quality."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedPool:
+    """What the annotators of a project have said so far."""
+
+    annotations: dict[str, str]
+    """Annotation id -> when it was last changed, of every usable submitted annotation."""
+    training: list[LabelledTile]
+    """Tiles to learn from."""
+    validation: list[LabelledTile]
+    """Tiles to measure on."""
+    lead_time_s: float
+    """Time the annotators spent, in seconds."""
+
+
+class Loop:
+    """Turns the loop of any project of one Label Studio."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._client = LabelStudioClient(settings)
+        self._images = TaskImages(settings, self._client)
+        self._registry = ModelRegistry(settings.data_root)
+        self._logs = settings.data_root / "logs"
+
+    def turn(self, project_id: int, *, force: bool, report: Report) -> Json:
+        """Train if enough annotations are new, then publish what is not published yet.
+
+        Parameters
+        ----------
+        project_id
+            Number of the project in Label Studio.
+        force
+            Train however few annotations are new.
+        report
+            Told of stages and progress.
+
+        Returns
+        -------
+        dict
+            The state of the project (`project_state`) as this turn found it, but with the model
+            version that serves now.
+        """
+        project = self._client.project(project_id)
+        state = project_state(project)
+        options = self._client.loop_options(project_id)
+        if options is None:
+            logger.info("project %d is not connected to this backend", project_id)
+            return state
+        label_map = LabelMap.from_config(project["label_config"])
+        report("reading annotations", 0, 1)
+        tasks = self._client.annotated_tasks(project_id)
+        if force or self._changes(project_id, tasks) >= options.retrain_every:
+            self._train(project_id, tasks, label_map, options, report)
+        version = self._registry.current(project_id)
+        if version is not None:
+            self._publish(project, version, label_map, options, report)
+            state["model_version"] = version
+        return state
+
+    def _changes(self, project_id: int, tasks: Sequence[Json]) -> int:
+        """Count the annotations that the serving version has not seen as they are now."""
+        version = self._registry.current(project_id)
+        seen = self._registry.card(project_id, version).annotations if version else {}
+        return sum(
+            seen.get(str(annotation["id"])) != annotation["updated_at"]
+            for task in tasks
+            for annotation in _submitted(task)
+        )
+
+    def _train(
+        self,
+        project_id: int,
+        tasks: Sequence[Json],
+        label_map: LabelMap,
+        options: LoopOptions,
+        report: Report,
+    ) -> None:
+        pool = self._annotated_pool(tasks, label_map, report)
+        parent_version = self._registry.current(project_id)
+        parent = None
+        if parent_version is not None:
+            network, card = self._registry.load(project_id, parent_version)
+            parent = Parent(network, card.class_names)
+        version = self._registry.next_version(project_id)
+        trained = train(
+            pool.training,
+            pool.validation,
+            TrainingSpec(classes=label_map.names, seed=project_id),
+            parent,
+            self._logs / str(project_id) / version,
+            partial(report, "training"),
+        )
+        card = ModelCard.of(
+            trained,
+            strategy=options.strategy,
+            annotations=pool.annotations,
+            lead_time_s=pool.lead_time_s,
+            parent=parent_version,
+        )
+        self._registry.save(project_id, version, trained.network, card)
+        self._registry.promote(project_id, version)
+        logger.info("project %d: version %s is serving", project_id, version)
+
+    def _annotated_pool(
+        self, tasks: Sequence[Json], label_map: LabelMap, report: Report
+    ) -> AnnotatedPool:
+        pool = AnnotatedPool({}, [], [], sum(map(_lead_time_s, tasks)))
+        for done, task in enumerate(tasks):
+            report("reading annotations", done, len(tasks))
+            try:
+                tiles = [
+                    LabelledTile(self._images.read(task, tile), mask)
+                    for tile, mask in annotated_masks(task, label_map).items()
+                ]
+            except TaskError as exc:
+                logger.warning("left out of training: %s", exc)
+                continue
+            (pool.validation if is_held_out(task["id"]) else pool.training).extend(tiles)
+            pool.annotations.update((str(a["id"]), a["updated_at"]) for a in _submitted(task))
+        return pool
+
+    def _publish(
+        self,
+        project: Json,
+        version: str,
+        label_map: LabelMap,
+        options: LoopOptions,
+        report: Report,
+    ) -> None:
+        """Give every unlabelled task a prediction of `version`, then let them order the queue."""
+        project_id = project["id"]
+        tasks = self._client.tasks(project_id, partial(report, "reading tasks"))
+        pool = [task for task in tasks if not task["is_labeled"]]
+        missing = {t["id"] for t in pool if version not in _versions(t)}
+        if missing:
+            model = Model(self._registry, project_id, version)
+            ranked = rank(pool, model, self._images, label_map, options.strategy, report)
+            predictions = [each for each in ranked if each["task"] in missing]
+            self._client.import_predictions(
+                project_id, predictions, partial(report, "publishing")
+            )
+        if project["model_version"] != version:
+            self._client.set_model_version(project_id, version)
+            logger.info("project %d: the queue follows version %s", project_id, version)
+        report("cleaning up", 0, 1)
+        for old in self._client.model_versions(project_id):
+            if old != version:
+                self._client.delete_predictions(project_id, old)
+
+
+def is_held_out(task_id: int) -> bool:
+    """Return whether a task's annotations measure quality instead of training; it never changes."""
+    return zlib.crc32(str(task_id).encode()) % 1000 < VALIDATION_SHARE * 1000
+
+
+def _submitted(task: Mapping[str, Any]) -> list[Json]:
+    return [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
+
+
+def _lead_time_s(task: Mapping[str, Any]) -> float:
+    return float(np.sum([a.get("lead_time") or 0.0 for a in _submitted(task)]))
+
+
+def _versions(task: Mapping[str, Any]) -> set[str]:
+    return set((task.get("predictions_model_versions") or "").split(","))

@@ -1,0 +1,91 @@
+"""What is known of a trained version, beside its weights."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from typing import Any, Final
+
+from biosegment import __version__
+from ml_backend.metrics import Metrics
+from ml_backend.model.unet import NORMALISATION
+from ml_backend.training import TrainedModel
+
+UNET: Final = "unet"
+SOFTWARE: Final = ("torch", "pytorch-lightning", "monai", "numpy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """How a version came to be, and what it is good for."""
+
+    class_names: Sequence[str]
+    """Names of the classes that the network tells apart, background first."""
+    strategy: str
+    """Query strategy that chose the tiles."""
+    annotations: Mapping[str, str]
+    """Annotation id -> when it was last changed, of every annotation that went in."""
+    labels: int
+    """Number of annotated tiles, held-out ones included."""
+    lead_time_s: float
+    """Time that the annotators spent on them, in seconds."""
+    metrics: Metrics
+    """Agreement with the held-out tiles."""
+    parent: str | None
+    """Version that training started from."""
+    training: Mapping[str, Any]
+    """The recipe: fields of `TrainingSpec`."""
+    architecture: str
+    """Name of the kind of network."""
+    architecture_spec: Mapping[str, Any]
+    """What builds the network: fields of `UNetSpec`."""
+    normalisation: str
+    """What the network expects its input to be."""
+    software: Mapping[str, str]
+    """Package -> version."""
+    version: str = ""
+    created: str = ""
+    """Time of saving: ISO 8601, UTC."""
+    weights_sha256: str = ""
+
+    @classmethod
+    def of(
+        cls,
+        trained: TrainedModel,
+        *,
+        strategy: str,
+        annotations: Mapping[str, str],
+        lead_time_s: float,
+        parent: str | None,
+    ) -> "ModelCard":
+        """Return the card of a training run."""
+        return cls(
+            class_names=list(trained.spec.classes),
+            strategy=strategy,
+            annotations=dict(annotations),
+            labels=trained.labels,
+            lead_time_s=lead_time_s,
+            metrics=trained.metrics,
+            parent=parent,
+            training=asdict(trained.spec),
+            architecture=UNET,
+            architecture_spec=asdict(trained.network.spec),
+            normalisation=NORMALISATION,
+            software={"biosegment": __version__} | {name: version(name) for name in SOFTWARE},
+        )
+
+    @classmethod
+    def from_json(cls, text: bytes) -> "ModelCard":
+        """Read a card; fields of later releases are left out.
+
+        Raises
+        ------
+        ValueError
+            When it is not the JSON of a card.
+        """
+        known = {field.name for field in fields(cls)}
+        content = json.loads(text)
+        try:
+            return cls(**{name: value for name, value in content.items() if name in known})
+        except (AttributeError, TypeError) as exc:
+            raise ValueError(f"it is not a model card ({exc})") from exc

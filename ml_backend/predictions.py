@@ -1,0 +1,112 @@
+"""Predictions of a project's serving version, as Label Studio wants them."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biosegment.errors import TaskError
+from biosegment.labels import LabelMap
+from biosegment.labelstudio.payloads import Json, prediction_regions, shown_tiles
+from ml_backend.model_registry import ModelRegistry
+from ml_backend.pixels import TaskImages
+from ml_backend.predictor import Predictor, class_mask
+from ml_backend.strategies.measures import confidence
+
+logger = logging.getLogger(__name__)
+
+UNTRAINED: Final = "untrained"
+"""Version of a project that has no model yet."""
+NEUTRAL_SCORE: Final = 0.5
+"""Score of a task that no model has seen."""
+MIN_AREA_PX: Final = 24
+"""Predicted specks smaller than this are removed: nobody wants to erase them one by one."""
+
+
+class Model:
+    """A trained version, ready to predict."""
+
+    def __init__(self, registry: ModelRegistry, project_id: int, version: str) -> None:
+        network, self.card = registry.load(project_id, version)
+        self.version = version
+        self._predictor = Predictor(network)
+
+    def probabilities(
+        self, images: Iterator[NDArray[np.float32]]
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield class probabilities (float32, shape (C, H, W)) of each image."""
+        return self._predictor.probabilities(images)
+
+    def regions(self, masks: Sequence[NDArray[np.uint8]], label_map: LabelMap) -> list[Json]:
+        """Return the brush regions of predicted class masks, one mask a shown slice."""
+        return prediction_regions(masks, self.card.class_names, label_map)
+
+
+class PredictionService:
+    """Answers ``/predict``; shared by the threads of the web process.
+
+    Parameters
+    ----------
+    registry
+        Asked for the serving version at every request: a worker may have promoted a new one.
+    images
+        Where pixels come from.
+    """
+
+    def __init__(self, registry: ModelRegistry, images: TaskImages) -> None:
+        self._registry = registry
+        self._images = images
+        # A version never changes, so a loaded one stays right; four projects stay in memory.
+        self._load = lru_cache(maxsize=4)(self._load_model)
+
+    def version(self, project_id: int) -> str:
+        """Return the serving version, `UNTRAINED` when there is none."""
+        return self._registry.current(project_id) or UNTRAINED
+
+    def predict(
+        self, project_id: int, tasks: Sequence[Mapping[str, Any]], label_map: LabelMap
+    ) -> list[Json | list[Json]]:
+        """Return one prediction a task, in order.
+
+        A task whose image cannot be read gets an empty list (no prediction) and a line in the
+        log; before there is a model, all get an empty result and a neutral score.
+
+        Raises
+        ------
+        TaskError
+            When no image of any task can be read.
+        """
+        version = self.version(project_id)
+        if version == UNTRAINED:
+            empty = {"result": [], "score": NEUTRAL_SCORE, "model_version": version}
+            return [dict(empty) for _ in tasks]
+        model = self._load(project_id, version)
+        readable: list[tuple[int, list[NDArray[np.float32]]]] = []
+        failure: TaskError | None = None
+        for position, task in enumerate(tasks):
+            try:
+                shown = [self._images.read(task, tile) for tile in shown_tiles(task)]
+            except TaskError as exc:
+                logger.warning("project %d: %s", project_id, exc)
+                failure = exc
+            else:
+                readable.append((position, shown))
+        if failure and not readable:
+            raise failure
+        answers: list[Json | list[Json]] = [[] for _ in tasks]
+        probs = model.probabilities(image for _, shown in readable for image in shown)
+        for position, shown in readable:
+            maps = [next(probs) for _ in shown]
+            masks = [class_mask(each, MIN_AREA_PX) for each in maps]
+            answers[position] = {
+                "result": model.regions(masks, label_map),
+                "score": float(np.mean([confidence(each) for each in maps])),
+                "model_version": version,
+            }
+        return answers
+
+    def _load_model(self, project_id: int, version: str) -> Model:
+        return Model(self._registry, project_id, version)

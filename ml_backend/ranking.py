@@ -1,0 +1,129 @@
+"""The order in which the unlabelled tasks of a project are worth labelling."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biosegment.errors import TaskError
+from biosegment.labels import LabelMap
+from biosegment.labelstudio.payloads import Json, shown_tiles
+from biosegment.progress import Progress
+from ml_backend.pixels import TaskImages
+from ml_backend.predictions import MIN_AREA_PX, Model
+from ml_backend.predictor import class_mask
+from ml_backend.strategies import STRATEGIES, Pool
+
+logger = logging.getLogger(__name__)
+
+PRELABELLED: Final = 2000
+"""Tasks at the head of the queue that get predicted masks with their scores.
+
+Label Studio asks for no prediction of a task that has one of the serving version already, so a
+task with a score and no mask opens empty. A project sees a new version long before its experts
+have labelled as many."""
+
+
+def rank(
+    pool: Sequence[Json],
+    model: Model,
+    images: TaskImages,
+    label_map: LabelMap,
+    strategy: str,
+    report: Callable[[str, int, int], None],
+) -> list[Json]:
+    """Return a prediction for every task of a pool, in the order in which to serve them.
+
+    Parameters
+    ----------
+    pool
+        Unlabelled tasks. One whose image cannot be read is left out, with a line in the log.
+    model
+        Predicts the masks and what the strategy looks at.
+    images
+        Where pixels come from.
+    label_map
+        Of the project's labelling configuration.
+    strategy
+        Name of the strategy that gives the scores.
+    report
+        Told of stages and progress.
+
+    Returns
+    -------
+    list of dict
+        ``task``, ``score`` (float, lowest first), ``model_version``, and ``result``: brush
+        regions for the first `PRELABELLED` tasks, empty beyond.
+    """
+    chosen = STRATEGIES[strategy]()
+    unreadable: set[int] = set()
+    masks: dict[int, list[NDArray[np.uint8]]] = {}
+    # One pass is enough where the strategy looks at the very slices that get masks.
+    one_pass = (
+        chosen.needs == "probs"
+        and len(pool) <= PRELABELLED
+        and all(len(shown_tiles(task)) == 1 for task in pool)
+    )
+
+    def probabilities() -> Iterator[NDArray[np.float32]]:
+        targets = _targets(pool, images, unreadable, partial(report, "scoring"))
+        for task, probs in zip(pool, model.probabilities(targets), strict=True):
+            if one_pass:
+                masks[task["id"]] = [class_mask(probs, MIN_AREA_PX)]
+            yield probs
+
+    rng = np.random.default_rng(len(model.card.annotations))
+    scores = chosen.score(Pool(len(pool), probabilities()), rng)
+    order = np.argsort(scores, kind="stable").tolist()
+    if not one_pass:
+        head = [pool[i] for i in order[:PRELABELLED]]
+        masks = _shown_masks(head, model, images, unreadable, partial(report, "predicting"))
+    return [
+        {
+            "task": pool[i]["id"],
+            "score": float(scores[i]),
+            "model_version": model.version,
+            "result": model.regions(masks.get(pool[i]["id"], []), label_map),
+        }
+        for i in order
+        if pool[i]["id"] not in unreadable
+    ]
+
+
+def _targets(
+    pool: Sequence[Json], images: TaskImages, unreadable: set[int], progress: Progress
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the target image of each task; black where it cannot be read, and its id is noted."""
+    for done, task in enumerate(pool, start=1):
+        try:
+            yield images.target(task)
+        except TaskError as exc:
+            logger.warning("left out of the queue: %s", exc)
+            unreadable.add(task["id"])
+            yield np.zeros((16, 16), np.float32)
+        progress(done, len(pool))
+
+
+def _shown_masks(
+    tasks: Sequence[Json],
+    model: Model,
+    images: TaskImages,
+    unreadable: set[int],
+    progress: Progress,
+) -> dict[int, list[NDArray[np.uint8]]]:
+    """Return the predicted masks of all slices that each task shows."""
+    masks: dict[int, list[NDArray[np.uint8]]] = {}
+    for done, task in enumerate(tasks, start=1):
+        try:
+            shown = [images.read(task, tile) for tile in shown_tiles(task)]
+        except TaskError as exc:
+            logger.warning("left out of the queue: %s", exc)
+            unreadable.add(task["id"])
+        else:
+            probs = model.probabilities(iter(shown))
+            masks[task["id"]] = [class_mask(each, MIN_AREA_PX) for each in probs]
+        progress(done, len(tasks))
+    return masks

@@ -1,0 +1,135 @@
+"""The routes: Label Studio's contract, and the pages for people and for Prometheus."""
+
+from dataclasses import dataclass
+from typing import cast
+
+from flask import Blueprint, Response, current_app, jsonify, render_template, request
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+from biosegment.errors import ContractError
+from biosegment.labels import LabelMap
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.settings import Settings
+from ml_backend.contract import (
+    PredictRequest,
+    WebhookAction,
+    WebhookRequest,
+    mapping,
+    project_id,
+)
+from ml_backend.curve import curve_svg
+from ml_backend.jobs import JobQueue
+from ml_backend.model_registry import ModelRegistry
+from ml_backend.predictions import PredictionService
+from ml_backend.status import overview
+
+contract_api = Blueprint("contract_api", __name__)
+pages = Blueprint("pages", __name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What the views work with."""
+
+    settings: Settings
+    client: LabelStudioClient
+    registry: ModelRegistry
+    jobs: JobQueue
+    predictions: PredictionService
+    collectors: CollectorRegistry
+
+
+def services() -> Services:
+    """Return the services of the application that answers this request."""
+    return cast("Services", current_app.extensions["biosegment"])
+
+
+@contract_api.get("/health")
+def health() -> Response:
+    """Say that the process is up."""
+    return jsonify(status="UP", model_class="BioSegment")
+
+
+@contract_api.post("/setup")
+def setup() -> Response:
+    """Tell Label Studio the version that serves a project."""
+    fields = mapping(request.get_json(silent=True))
+    LabelMap.from_config(str(fields.get("schema")))
+    return jsonify(model_version=services().predictions.version(project_id(fields)))
+
+
+@contract_api.post("/predict")
+def predict() -> Response:
+    """Predict brush masks for the tasks that Label Studio sends."""
+    asked = PredictRequest.parse(request.get_json(silent=True))
+    label_map = LabelMap.from_config(asked.label_config)
+    results = services().predictions.predict(asked.project_id, asked.tasks, label_map)
+    return jsonify(results=results)
+
+
+@contract_api.post("/webhook")
+def webhook() -> tuple[Response, int]:
+    """Ask for a turn of the loop, and answer at once."""
+    event = WebhookRequest.parse(request.get_json(silent=True))
+    if event.project_id is None:
+        return jsonify(status="ignored"), 200
+    force = event.action is WebhookAction.START_TRAINING
+    job_id = services().jobs.request_turn(event.project_id, force=force)
+    return jsonify(status="queued", job=job_id), 201
+
+
+@contract_api.route("/versions", methods=["GET", "POST"])
+def versions() -> Response:
+    """List the versions of a project, or of all when none is named."""
+    registry = services().registry
+    fields = request.get_json(silent=True) or request.args
+    asked = [project_id(fields)] if fields.get("project") else registry.projects()
+    found = [card.version for each in asked for card in registry.cards(each)]
+    return jsonify(versions=found)
+
+
+@contract_api.post("/validate")
+def validate() -> Response:
+    """Accept a labelling configuration that this backend can segment; 422 says why not."""
+    fields = mapping(request.get_json(silent=True))
+    label_map = LabelMap.from_config(str(fields.get("config")))
+    return jsonify(status="ok", labels=label_map.names[1:])
+
+
+@contract_api.post("/job_status")
+def job_status() -> Response:
+    """Tell how a job is doing."""
+    job_id = mapping(request.get_json(silent=True)).get("job")
+    job = services().jobs.job(str(job_id))
+    if job is None:
+        raise ContractError(f"there is no job {job_id!r}, or it was long ago")
+    times = {
+        name: getattr(job, name) for name in ("created_at", "enqueued_at", "started_at", "ended_at")
+    }
+    return jsonify(
+        job_status=job.get_status().value,
+        progress=job.get_meta(),
+        **{name: moment and moment.isoformat() for name, moment in times.items()},
+    )
+
+
+@pages.get("/metrics")
+def metrics() -> Response:
+    """Metrics in Prometheus' text format."""
+    return Response(generate_latest(services().collectors), content_type=CONTENT_TYPE_LATEST)
+
+
+@pages.get("/")
+def status() -> str:
+    """The status page: every project, its model, its queue and what is running."""
+    known = services()
+    projects, problems = overview(known.client, known.registry, known.jobs)
+    url = known.settings.label_studio_url
+    return render_template("status.html", projects=projects, problems=problems, url=url)
+
+
+@pages.get("/projects/<int:number>/curve.svg")
+def curve(number: int) -> Response:
+    """The learning curve of a project as a picture."""
+    return Response(curve_svg(services().registry.cards(number)), mimetype="image/svg+xml")

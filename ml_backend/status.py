@@ -1,0 +1,102 @@
+"""What the status page shows: for every connected project its model, its jobs and its queue."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+from rq.job import Job, JobStatus
+
+from biosegment.errors import LabelStudioError, QueueError
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.labelstudio.payloads import Json
+from ml_backend.jobs import JobQueue
+from ml_backend.model_registry import ModelCard, ModelRegistry
+
+HEAD: Final = 5
+"""Tasks of the queue that are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What the latest job of a project is doing."""
+
+    state: str
+    """``queued``, ``started``, ``finished`` or ``failed``."""
+    stage: str
+    """What it is at, in words."""
+    percent: int
+    """How much of the stage is done."""
+    reason: str
+    """Why it failed, in one sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectStatus:
+    """One project on the status page."""
+
+    project: Json
+    """``id``, ``title``, ``task_number``, ``num_tasks_with_annotations``, ``model_version``."""
+    card: ModelCard | None
+    """The serving version."""
+    versions: int
+    """Number of versions."""
+    activity: Activity | None
+    """The latest job; None when there was none for a week."""
+    head: list[Json]
+    """Tasks served next: ``id``, ``data``, ``predictions_score``."""
+
+
+def overview(
+    client: LabelStudioClient, registry: ModelRegistry, jobs: JobQueue
+) -> tuple[list[ProjectStatus], list[str]]:
+    """Return the connected projects, and a sentence for each service that does not answer."""
+    problems: list[str] = []
+    try:
+        connected = set(client.connected_projects())
+        projects = [p for p in client.projects() if p["id"] in connected]
+        with ThreadPoolExecutor(8) as pool:
+            heads = list(pool.map(lambda p: client.head_of_queue(p["id"], HEAD), projects))
+    except LabelStudioError as exc:
+        problems.append(str(exc))
+        projects = [_unknown(project_id) for project_id in registry.projects()]
+        heads = [[] for _ in projects]
+    activities: dict[int, Activity | None] = {}
+    try:
+        activities = {p["id"]: _activity(jobs, p["id"]) for p in projects}
+    except QueueError as exc:
+        problems.append(str(exc))
+    statuses = []
+    for project, head in zip(projects, heads, strict=True):
+        cards = registry.cards(project["id"])
+        version = registry.current(project["id"])
+        card = next((card for card in cards if card.version == version), None)
+        activity = activities.get(project["id"])
+        statuses.append(ProjectStatus(project, card, len(cards), activity, head))
+    return statuses, problems
+
+
+def _unknown(project_id: int) -> Json:
+    return {"id": project_id, "title": f"project {project_id}"}
+
+
+def _activity(jobs: JobQueue, project_id: int) -> Activity | None:
+    job = jobs.running(project_id) or jobs.latest(project_id)
+    if job is None:
+        return None
+    meta = job.get_meta()
+    total = meta.get("total") or 1
+    return Activity(
+        state=job.get_status().value,
+        stage=str(meta.get("stage", "")),
+        percent=round(100 * meta.get("done", 0) / total),
+        reason=failure_reason(job),
+    )
+
+
+def failure_reason(job: Job) -> str:
+    """Return why a job failed, in one sentence; empty when it did not."""
+    if job.get_status() != JobStatus.FAILED:
+        return ""
+    last_line = (job.exc_info or "").strip().rpartition("\n")[2]
+    kind, _, sentence = last_line.partition(": ")
+    return sentence if kind.startswith("biosegment.") else last_line or "The worker died."

@@ -1,0 +1,9 @@
+"""The application that gunicorn serves: ``gunicorn ml_backend.wsgi:app``."""
+
+from biosegment.log import configure_logging
+from biosegment.settings import Settings
+from ml_backend.app import create_app
+
+_settings = Settings.from_env()
+configure_logging(_settings.log_level)
+app = create_app(_settings)
