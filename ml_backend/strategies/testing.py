@@ -34,6 +34,10 @@ class QueryStrategyContract:
 
     strategy: ClassVar[type[QueryStrategy]]
 
+    def pool(self, size: int, classes: int = 2) -> Pool:
+        """Return a random pool with the inputs that the strategy needs."""
+        return random_pool(self.strategy.needs, size, classes)
+
     def score(self, pool: Pool, seed: int = 0) -> NDArray[np.float64]:
         """Score a pool by a fresh strategy."""
         return self.strategy().score(pool, np.random.default_rng(seed))
@@ -41,24 +45,23 @@ class QueryStrategyContract:
     @pytest.mark.parametrize("classes", [2, 3, 5])
     def test_one_score_in_unit_range_a_tile(self, classes: int) -> None:
         """Scores are float64 in [0, 1], one a tile."""
-        scores = self.score(random_pool(self.strategy.needs, 12, classes))
+        scores = self.score(self.pool(12, classes))
         assert scores.dtype == np.float64
         assert scores.shape == (12,)
         assert ((scores >= 0) & (scores <= 1)).all()
 
     def test_no_tiles(self) -> None:
         """A used-up pool has no scores."""
-        assert self.score(random_pool(self.strategy.needs, 0)).shape == (0,)
+        assert self.score(self.pool(0)).shape == (0,)
 
     def test_deterministic_under_a_seed(self) -> None:
         """The same pool and seed give the same scores."""
-        needs = self.strategy.needs
-        first, second = (self.score(random_pool(needs, 9), seed=3) for _ in range(2))
+        first, second = (self.score(self.pool(9), seed=3) for _ in range(2))
         np.testing.assert_array_equal(first, second)
 
     def test_tiles_are_told_apart(self) -> None:
         """Scores order the pool."""
-        assert len(np.unique(self.score(random_pool(self.strategy.needs, 20)))) == 20
+        assert len(np.unique(self.score(self.pool(20)))) == 20
 
     def test_pool_is_streamed(self) -> None:
         """Pixels of a tile are let go once it is read."""
@@ -69,7 +72,7 @@ class QueryStrategyContract:
 
         def watched() -> Iterator[NDArray[np.float32]]:
             nonlocal most
-            for tile in random_pool(self.strategy.needs, 50).inputs:
+            for tile in self.pool(50).inputs:
                 alive.add(tile)
                 most = max(most, len(alive))
                 yield tile
