@@ -17,7 +17,7 @@ import tifffile
 from ml_backend.dataset import LabelledTile
 from ml_backend.metrics import evaluate
 from ml_backend.predictor import Predictor
-from ml_backend.strategies import STRATEGIES, Pool
+from ml_backend.strategies import Pool, strategy_named
 from ml_backend.training import Parent, TrainingSpec, train
 
 CLASSES = ("background", "mitochondria")
@@ -83,7 +83,7 @@ def simulate(
     """Yield the rounds of one run; its seed is that of `spec`."""
     rng = np.random.default_rng(spec.seed)
     pool = random_pool(candidates, protocol, rng)
-    strategy = STRATEGIES[strategy_name]()
+    strategy = strategy_named(strategy_name)
     labelled = list(range(protocol.initial))
     parent = None
     while True:

@@ -49,7 +49,9 @@ class VolumeExistsError(BioSegmentError, FileExistsError):
 
     def __str__(self) -> str:
         name, detail = self.args
-        return f"A different volume is already imported as {name!r} ({detail}); give another --name."
+        return (
+            f"A different volume is already imported as {name!r} ({detail}); give another --name."
+        )
 
 
 class RegionError(BioSegmentError, ValueError):
@@ -98,7 +100,9 @@ class ProjectNotFoundError(LabelStudioError, LookupError):
 
     def __str__(self) -> str:
         url, name, names = self.args
-        return f"Label Studio at {url} has no project {name!r} (it has: {', '.join(names) or 'none'})."
+        return (
+            f"Label Studio at {url} has no project {name!r} (it has: {', '.join(names) or 'none'})."
+        )
 
 
 class UnsafeAddressError(BioSegmentError, ValueError):
@@ -231,3 +235,30 @@ class ServiceError(BioSegmentError):
     def __str__(self) -> str:
         name, log, last_line = self.args
         return f"The process {name} failed; its log {log} ends with: {last_line}"
+
+
+class LoopStalledError(BioSegmentError, TimeoutError):
+    """No new model version came: ``LoopStalledError(project_id, timeout_s)``."""
+
+    def __str__(self) -> str:
+        project_id, timeout_s = self.args
+        return (
+            f"Project {project_id} got no new model version in {timeout_s:g} s; the status page "
+            "says what the worker is doing."
+        )
+
+
+class UnknownStrategyError(BioSegmentError, ValueError):
+    """No strategy has this name: ``UnknownStrategyError(name, names)``."""
+
+    def __str__(self) -> str:
+        name, names = self.args
+        return f"There is no strategy {name!r}; choose one of: {', '.join(names)}."
+
+
+class SampleError(BioSegmentError):
+    """A sample volume cannot be had: ``SampleError(name, reason)``."""
+
+    def __str__(self) -> str:
+        name, reason = self.args
+        return f"The sample {name} cannot be had ({reason})."

@@ -5,6 +5,8 @@ machine's, nobody works on it, and no webhook would ever be sent. Without Redis,
 webhooks itself.
 """
 
+# The base comes first: while the second is being imported, it reads settings from this module.
+from core.settings.base import *  # type: ignore[import-not-found]  # noqa: F403
 from label_studio.core.settings.label_studio import *  # noqa: F403
 from label_studio.core.settings.label_studio import RQ_QUEUES
 

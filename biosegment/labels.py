@@ -85,7 +85,7 @@ class LabelMap:
             has_background_brush=background is not None,
             control=control.get("name", ""),
             image=image.get("name", ""),
-            data_key=(image.get("valueList") or image.get("value", "")).lstrip("$"),
+            data_key=(image.get("valueList") or image.get("value") or "").lstrip("$"),
         )
 
     def index(self, name: str) -> int:

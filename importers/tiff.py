@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tifffile import TiffFile, TiffFileError, TiffFrame, TiffPage, TiffPageSeries
+from tifffile import COMPRESSION, TiffFile, TiffFileError, TiffFrame, TiffPage, TiffPageSeries
 
 from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi
@@ -144,9 +144,9 @@ def _next_page(tiff: TiffFile) -> int:
 def _checked_info(path: Path, tiff: TiffFile, series: TiffPageSeries) -> VolumeInfo:
     shape = _volume_shape(path, series)
     dtype = storable_dtype(path, series.dtype)
-    promised = _promised_images(tiff)
-    if promised > shape[0]:
-        reason = f"it should have {promised} slices and has {shape[0]}; it may have been cut off"
+    promised, found = max(_promised_images(tiff), shape[0]), min(len(series), shape[0])
+    if promised > found:
+        reason = f"it should have {promised} slices and has {found}; it may have been cut off"
         raise UnreadableFileError(str(path), reason)
     if series.dataoffset is None or len(series) == len(tiff.pages):
         for z in range(shape[0]):
@@ -209,6 +209,8 @@ def _check_page(path: Path, series: TiffPageSeries, z: int) -> None:
     stored = sum(page.databytecounts)
     if not page.databytecounts or min(page.databytecounts) < 1 or min(page.dataoffsets) < 1:
         raise UnreadableFileError(str(path), f"slice {z} holds no data")
+    if page.compression == COMPRESSION.NONE and page.bitspersample >= 8 and stored < page.nbytes:
+        raise UnreadableFileError(str(path), f"slice {z} holds {stored} of {page.nbytes} bytes")
     if page.nbytes > max(_LARGE_PAGE_BYTES, _MOST_COMPRESSED * stored):
         reason = f"slice {z} says it is {describe_shape(page.shape)} but holds {stored} bytes"
         raise UnreadableFileError(str(path), reason)

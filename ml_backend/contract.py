@@ -77,7 +77,7 @@ class WebhookRequest:
     def parse(cls, body: object) -> "WebhookRequest":
         """Read a body; raises ContractError when it is not one."""
         fields = mapping(body)
-        action = WebhookAction(fields.get("action"))
+        action = WebhookAction(str(fields.get("action")))
         if action is WebhookAction.OTHER:
             return cls(action, None)
         return cls(action, project_id(fields))

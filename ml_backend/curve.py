@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ml_backend.model_registry import ModelCard
+from ml_backend.model_card import ModelCard
 
 
 def learning_curve(labels: Sequence[int], iou: Sequence[float], caption: str) -> Figure:

@@ -206,7 +206,7 @@ def turn(project_id: int, force: bool) -> dict[str, Any] | None:
         if job is not None:
             job.meta.update(stage=stage, done=done, total=total)
             with suppress(RedisError):
-                job.save_meta()
+                job.save_meta()  # type: ignore[no-untyped-call]
 
     with jobs.exclusive(project_id) as alone:
         return Loop(settings).turn(project_id, force=force, report=report) if alone else None

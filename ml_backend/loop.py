@@ -19,7 +19,8 @@ from biosegment.labelstudio.client import LabelStudioClient, project_state
 from biosegment.labelstudio.payloads import Json, annotated_masks
 from biosegment.settings import LoopOptions, Settings
 from ml_backend.dataset import LabelledTile
-from ml_backend.model_registry import ModelCard, ModelRegistry
+from ml_backend.model_card import ModelCard
+from ml_backend.model_registry import ModelRegistry
 from ml_backend.pixels import TaskImages
 from ml_backend.predictions import Model
 from ml_backend.ranking import rank
@@ -171,9 +172,7 @@ class Loop:
             model = Model(self._registry, project_id, version)
             ranked = rank(pool, model, self._images, label_map, options.strategy, report)
             predictions = [each for each in ranked if each["task"] in missing]
-            self._client.import_predictions(
-                project_id, predictions, partial(report, "publishing")
-            )
+            self._client.import_predictions(project_id, predictions, partial(report, "publishing"))
         if project["model_version"] != version:
             self._client.set_model_version(project_id, version)
             logger.info("project %d: the queue follows version %s", project_id, version)

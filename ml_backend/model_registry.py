@@ -23,6 +23,8 @@ from biosegment.errors import ModelDamagedError, ModelNotFoundError
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.model_card import UNET, ModelCard
 
+__all__ = ["ModelCard", "ModelRegistry"]
+
 logger = logging.getLogger(__name__)
 
 VERSION: Final = re.compile(r"(\d{4,})-\d{8}T\d{6}")

@@ -56,7 +56,8 @@ class TaskImages:
         try:
             store = self._store(tile.volume)
             if store is not None:
-                return store.read_unit(tile.roi)[0]
+                image: NDArray[np.float32] = store.read_unit(tile.roi)[0]
+                return image
             address = image_addresses(task)[shown_tiles(task).index(tile)]
             return _decoded(self._client.download(address), tile)
         except TaskError:
@@ -79,4 +80,4 @@ def _decoded(content: bytes, tile: Tile) -> NDArray[np.float32]:
             grey = np.asarray(image.convert("L"), dtype=np.float32)
     except UnidentifiedImageError as exc:
         raise ValueError("it is not an image") from exc
-    return grey / np.float32(255)
+    return np.divide(grey, np.float32(255))

@@ -34,9 +34,7 @@ class Model:
         self.version = version
         self._predictor = Predictor(network)
 
-    def probabilities(
-        self, images: Iterator[NDArray[np.float32]]
-    ) -> Iterator[NDArray[np.float32]]:
+    def probabilities(self, images: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Yield class probabilities (float32, shape (C, H, W)) of each image."""
         return self._predictor.probabilities(images)
 

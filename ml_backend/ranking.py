@@ -15,7 +15,7 @@ from biosegment.progress import Progress
 from ml_backend.pixels import TaskImages
 from ml_backend.predictions import MIN_AREA_PX, Model
 from ml_backend.predictor import class_mask
-from ml_backend.strategies import STRATEGIES, Pool
+from ml_backend.strategies import Pool, strategy_named
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def rank(
         ``task``, ``score`` (float, lowest first), ``model_version``, and ``result``: brush
         regions for the first `PRELABELLED` tasks, empty beyond.
     """
-    chosen = STRATEGIES[strategy]()
+    chosen = strategy_named(strategy)
     unreadable: set[int] = set()
     masks: dict[int, list[NDArray[np.uint8]]] = {}
     # One pass is enough where the strategy looks at the very slices that get masks.

@@ -122,7 +122,7 @@ def metrics() -> Response:
 
 @pages.get("/")
 def status() -> str:
-    """The status page: every project, its model, its queue and what is running."""
+    """Show every project, its model, its queue and what is running."""
     known = services()
     projects, problems = overview(known.client, known.registry, known.jobs)
     url = known.settings.label_studio_url
@@ -131,5 +131,5 @@ def status() -> str:
 
 @pages.get("/projects/<int:number>/curve.svg")
 def curve(number: int) -> Response:
-    """The learning curve of a project as a picture."""
+    """Draw the learning curve of a project."""
     return Response(curve_svg(services().registry.cards(number)), mimetype="image/svg+xml")

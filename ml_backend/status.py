@@ -10,7 +10,8 @@ from biosegment.errors import LabelStudioError, QueueError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json
 from ml_backend.jobs import JobQueue
-from ml_backend.model_registry import ModelCard, ModelRegistry
+from ml_backend.model_card import ModelCard
+from ml_backend.model_registry import ModelRegistry
 
 HEAD: Final = 5
 """Tasks of the queue that are shown."""

@@ -1,7 +1,6 @@
 """Training of a segmentation network on annotated tiles; knows nothing of projects and queues."""
 
 import logging
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,17 +8,16 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from biosegment.errors import NothingToTrainOnError
+from biosegment.labels import UNKNOWN
 from biosegment.progress import Progress, ignore
 from ml_backend.dataset import AugmentedBatches, BatchSpec, LabelledTile
-from ml_backend.hardware import best_device, has_bfloat16
+from ml_backend.hardware import best_device
 from ml_backend.metrics import Metrics, evaluate
+from ml_backend.model.fit import fit
 from ml_backend.model.lit import SegmentationModule
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.predictor import Predictor
@@ -121,12 +119,11 @@ def train(
     steps = spec.finetune_steps if parent else spec.first_steps
     device = best_device()
     events = TensorBoardLogger(log_dir, name="", version="") if log_dir else None
-    with _seeded(spec.seed), _quiet_lightning():
+    with _seeded(spec.seed, device):
         network = initial_network(spec, parent)
         batches = AugmentedBatches(tiles, _batch_spec(tiles, spec, network, steps), device)
-        trainer = _trainer(spec, steps, device, events, progress)
         module = SegmentationModule(network, spec.learning_rate, steps)
-        _fit(trainer, module.to(memory_format=torch.channels_last), batches)
+        fit(module, batches, spec.ema_decay, events, progress)
     predictor = Predictor(network, device)
     metrics = evaluate(predictor, validation, spec.classes)
     if events is not None:
@@ -161,53 +158,6 @@ def _batch_spec(
     return BatchSpec(size=spec.batch_size, crop_px=crop_px, count=steps, seed=spec.seed)
 
 
-def _trainer(
-    spec: TrainingSpec,
-    steps: int,
-    device: torch.device,
-    events: TensorBoardLogger | None,
-    progress: Progress,
-) -> pl.Trainer:
-    return pl.Trainer(
-        max_steps=steps,
-        accelerator="gpu" if device.type == "cuda" else "cpu",
-        devices=1,
-        precision="bf16-mixed" if has_bfloat16(device) else "32-true",
-        logger=events or False,
-        callbacks=[
-            # From half way on: what the network was at the start would only hold it back.
-            EMAWeightAveraging(decay=spec.ema_decay, update_starting_at_step=steps // 2),
-            _Report(progress),
-        ],
-        # One process, whatever cluster scheduler the environment variables speak of.
-        plugins=[LightningEnvironment()],
-        log_every_n_steps=10,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
-
-
-def _fit(trainer: pl.Trainer, module: SegmentationModule, batches: AugmentedBatches) -> None:
-    try:
-        trainer.fit(module, train_dataloaders=batches)
-    except SystemExit as exc:
-        # Lightning ends the process on Ctrl-C; whether to end is the caller's to say.
-        if isinstance(exc.__context__, KeyboardInterrupt):
-            raise exc.__context__ from None
-        raise
-
-
-class _Report(Callback):
-    """Tells a progress function of every step."""
-
-    def __init__(self, progress: Progress) -> None:
-        self._progress = progress
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
-        self._progress(trainer.global_step, trainer.max_steps)
-
-
 def _log_validation(
     events: TensorBoardLogger,
     predictor: Predictor,
@@ -222,29 +172,15 @@ def _log_validation(
     for index, probs in enumerate(predictor.probabilities(tile.image for tile in tiles)):
         image = tiles[index].image
         certainty = 1 - probs[0]
-        truth = np.where(tiles[index].mask == 255, 0.5, tiles[index].mask > 0)
+        truth = np.where(tiles[index].mask == UNKNOWN, 0.5, tiles[index].mask > 0)
         panels = np.concatenate([image, certainty, truth], axis=1)
         writer.add_image(f"validation/{index}", panels, step, dataformats="HW")
     events.finalize("success")
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch for initial weights and dropout, and give the caller's state back."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Keep Lightning's remarks on the machine, and on its own use of torch, out of the logs."""
-    remarks = logging.getLogger("pytorch_lightning")
-    level = remarks.level
-    remarks.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
-            yield
-    finally:
-        remarks.setLevel(level)

@@ -43,7 +43,7 @@ class LoopWorker(Worker):
 
     def run_maintenance_tasks(self) -> None:
         """Clean RQ's registries, then ask for the turns that are due."""
-        super().run_maintenance_tasks()
+        super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
         try:
             reconcile(LabelStudioClient(self._settings), self._jobs)
         except BioSegmentError as exc:

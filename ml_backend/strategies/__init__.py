@@ -1,5 +1,6 @@
 """Query strategies: which tiles the expert is asked to label next."""
 
+from biosegment.errors import UnknownStrategyError
 from biosegment.registry import LazyRegistry
 from ml_backend.strategies.base import Pool, QueryStrategy
 
@@ -10,4 +11,18 @@ STRATEGIES: LazyRegistry[type[QueryStrategy]] = LazyRegistry(
     }
 )
 
-__all__ = ["STRATEGIES", "Pool", "QueryStrategy"]
+
+def strategy_named(name: str) -> QueryStrategy:
+    """Return the strategy of this name.
+
+    Raises
+    ------
+    UnknownStrategyError
+        When there is none.
+    """
+    if name not in STRATEGIES:
+        raise UnknownStrategyError(name, tuple(STRATEGIES))
+    return STRATEGIES[name]()
+
+
+__all__ = ["STRATEGIES", "Pool", "QueryStrategy", "strategy_named"]

@@ -67,13 +67,14 @@ class QueryStrategyContract:
         """Pixels of a tile are let go once it is read."""
         if self.strategy.needs == "nothing":
             return
-        alive: weakref.WeakSet[NDArray[np.float32]] = weakref.WeakSet()
+        alive: set[int] = set()
         most = 0
 
         def watched() -> Iterator[NDArray[np.float32]]:
             nonlocal most
-            for tile in self.pool(50).inputs:
-                alive.add(tile)
+            for index, tile in enumerate(self.pool(50).inputs):
+                alive.add(index)
+                weakref.finalize(tile, alive.discard, index)
                 most = max(most, len(alive))
                 yield tile
 

@@ -174,7 +174,6 @@ def _train_in_child(connection):
     connection.send(train(disc_tiles(2), disc_tiles(1), QUICK).metrics["tiles"])
 
 
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_trains_in_a_forked_process():
     """In a fresh parent that has imported everything and trained nothing, as the worker's."""
     context = multiprocessing.get_context("forkserver")

@@ -1,0 +1,76 @@
+# One environment, .venv, with exactly the versions of requirements.lock.
+# PYTHON=python3.12 chooses the interpreter it is made from, ARGS="..." is passed to demo and test.
+
+PYTHON ?= python3
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# Stamps: written when an installation is complete, so that the next `make` starts at once.
+STACK := $(VENV)/.installed-stack
+DEV := $(VENV)/.installed-dev
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test bench lint format lock clean browser
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STACK)  ## Make .venv with Label Studio, the ML backend and .venv/bin/biosegment
+
+demo: $(STACK)  ## Start everything with a sample volume: make demo ARGS="--simulate 60"
+	$(BIN)/biosegment demo $(ARGS)
+
+test: $(DEV) browser  ## Run all tests: make test ARGS="tests/biosegment -k brush"
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(DEV)  ## Run every benchmark and print its table
+	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+lint: $(DEV)  ## Check style, types and spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+format: $(DEV)  ## Sort imports and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# What is pinned stays where it can: make lock ARGS="--upgrade-package rq" moves one on.
+# Left out: local builds (torch 2.13.0+cpu) and CUDA libraries, which differ between machines.
+lock:  ## Bring requirements.lock in line with pyproject.toml
+	$(PYTHON) -m venv --clear build/lock
+	build/lock/bin/pip install --quiet pip-tools
+	build/lock/bin/pip-compile --quiet --extra stack --extra dev --strip-extras --allow-unsafe \
+	  --no-header --no-annotate --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --output-file requirements.lock $(ARGS) pyproject.toml
+	{ echo '# The exact version of everything: extras stack and dev, Label Studio included.'; \
+	  echo '# Made by make lock on Python 3.11; the Makefile installs with it as constraints.'; \
+	  sed -E -e '/^(#|$$|biosegment |nvidia|cuda|triton)/d' -e 's/\+.*//' requirements.lock | sort; \
+	} > build/lock/pins
+	mv build/lock/pins requirements.lock
+
+clean:  ## Remove .venv and all caches; data/ stays
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	  echo 'The lock is for Python 3.11 to 3.13: name one, as in make PYTHON=python3.11 install.' >&2; \
+	  exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STACK): pyproject.toml requirements.lock | $(BIN)/python
+	$(BIN)/pip install -c requirements.lock -e '.[stack]'
+	@touch $@
+
+$(DEV): pyproject.toml requirements.lock | $(BIN)/python
+	$(BIN)/pip install -c requirements.lock -e '.[stack,dev]'
+	@touch $(STACK) $@
+
+browser: | $(DEV)
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \
+	  command -v google-chrome >/dev/null || $(BIN)/playwright install chromium

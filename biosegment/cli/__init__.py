@@ -1,0 +1,53 @@
+"""The command line: parses, calls one function, prints.
+
+This package is the composition root: the only one that imports importers, exporters and
+ml_backend, each inside the command that needs it, so that ``biosegment --help`` stays fast.
+"""
+
+import sys
+
+import typer
+
+from biosegment import __version__
+from biosegment.cli.console import errors
+from biosegment.cli.demo import demo
+from biosegment.cli.importing import import_command
+from biosegment.cli.up import up
+from biosegment.errors import BioSegmentError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Label 3D electron microscopy volumes together with a U-Net, inside Label Studio.",
+)
+app.command()(demo)
+app.command()(up)
+app.command("import")(import_command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"biosegment {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(  # noqa: ARG001
+        False, "--version", callback=_version, is_eager=True, help="Show the version."
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line; an error that its user can act on is one sentence and exit code 1."""
+    try:
+        app()
+    except BioSegmentError as exc:
+        errors.print(f"[bold red]Error:[/] {exc}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        errors.print("Interrupted; the same command takes up where it stopped.")
+        sys.exit(130)

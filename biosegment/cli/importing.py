@@ -1,0 +1,89 @@
+"""``biosegment import``."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from biosegment.cli.console import console, progress_bar
+from biosegment.settings import LoopOptions, Settings
+from biosegment.stack import connection
+
+if TYPE_CHECKING:
+    from importers.project import ImportedProject, ProjectPlan
+
+Stack = Annotated[Path, typer.Argument(help="A volume file, or a folder of slices.")]
+Project = Annotated[str, typer.Option(help="Title of the Label Studio project.")]
+Labels = Annotated[str, typer.Option(help="Labels to paint, separated by commas.")]
+
+
+def import_command(
+    stack: Stack,
+    project: Project,
+    labels: Labels,
+    name: Annotated[
+        str | None,
+        typer.Option(help="Name of the volume in the data folder; the file's if left out."),
+    ] = None,
+    tile: Annotated[int, typer.Option(min=16, max=4096, help="Side of a tile in pixels.")] = 256,
+    overlap: Annotated[int, typer.Option(min=0, help="Pixels that grid tiles share.")] = 0,
+    pool: Annotated[
+        int | None, typer.Option(min=1, help="Draw this many tiles at random instead of a grid.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the random draw.")] = 0,
+    context: Annotated[
+        int, typer.Option(min=0, max=16, help="Slices to show above and below each tile.")
+    ] = 0,
+    strategy: Annotated[str | None, typer.Option(help="How the queue is ordered.")] = None,
+    retrain_every: Annotated[
+        int | None, typer.Option(min=1, help="Annotations after which a training starts.")
+    ] = None,
+) -> None:
+    """Import a stack as a Label Studio project and connect the loop to it.
+
+    Uses the stack that `biosegment up` or `demo` started on the same data folder, or any Label
+    Studio given by LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY. The same import again adds nothing.
+    """
+    from importers.project import ProjectPlan
+    from ml_backend.strategies import strategy_named
+
+    settings = Settings.from_env(connection(os.environ))
+    options = settings.loop.updated({"strategy": strategy, "retrain_every": retrain_every})
+    strategy_named(options.strategy)
+    plan = ProjectPlan(
+        title=project,
+        labels=labels.split(","),
+        volume=name or volume_name(stack),
+        tile_px=tile,
+        overlap_px=overlap,
+        pool=pool,
+        seed=seed,
+        context=context,
+    )
+    import_and_show(stack, plan, settings, options)
+
+
+def import_and_show(
+    stack: Path, plan: "ProjectPlan", settings: Settings, options: LoopOptions
+) -> "ImportedProject":
+    """Import a stack with progress bars, and say what came of it."""
+    from importers.project import import_project
+
+    with progress_bar() as report:
+        imported = import_project(stack, plan, settings, options, report)
+    depth, height, width = imported.store.shape
+    voxel = imported.store.voxel_size
+    size = f"{voxel.z:g} x {voxel.y:g} x {voxel.x:g} nm" if voxel else "unknown voxel size"
+    console.print(f"Volume {plan.volume}: {depth} x {height} x {width} voxels (z, y, x), {size}")
+    console.print(
+        f"Project {plan.title!r}: {imported.added} tasks added, {imported.tasks} in all: "
+        f"{settings.label_studio_url}/projects/{imported.project_id}/data"
+    )
+    return imported
+
+
+def volume_name(path: Path) -> str:
+    """Return a name for the volume in a file: the file's, without what a name may not hold."""
+    stem = path.name.split(".")[0] if path.is_file() else path.resolve().name
+    return "".join(c if c.isalnum() and c.isascii() else "-" for c in stem).strip("-") or "volume"

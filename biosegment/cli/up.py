@@ -1,0 +1,48 @@
+"""``biosegment up``, and what it shares with ``demo``."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from biosegment import stack
+from biosegment.cli.console import console
+from biosegment.log import configure_logging
+from biosegment.settings import Settings
+
+Port = Annotated[int, typer.Option("--port", help="Where Label Studio listens.")]
+BackendPort = Annotated[int, typer.Option("--backend-port", help="Where the backend listens.")]
+
+
+def up(port: Port = 8080, backend_port: BackendPort = 9090) -> None:
+    """Start Label Studio, Redis, the ML backend and a worker on this machine's data folder."""
+    run_stack(port, backend_port, introduce)
+
+
+def run_stack(port: int, backend_port: int, when_ready: Callable[[stack.Stack], None]) -> None:
+    """Run the stack until Ctrl-C, calling `when_ready` once it answers."""
+    settings = Settings.from_env()
+    configure_logging(settings.log_level)
+    local = stack.prepare(settings, port, backend_port)
+    exit_code = stack.run(local, lambda: when_ready(local), console.print)
+    console.print("Everything is stopped.")
+    if exit_code:
+        raise typer.Exit(exit_code)
+
+
+def introduce(local: stack.Stack) -> None:
+    """Say where everything is."""
+    data = Path(os.path.relpath(local.settings.data_root))
+    console.print(
+        f"\n[bold]Label Studio[/]  {local.settings.label_studio_url}\n"
+        f"  log in with    {stack.USER}\n"
+        f"  password       {local.password}\n"
+        f"[bold]Status page[/]   {local.settings.backend_url}\n"
+        f"  log in with    {local.settings.basic_auth_user}\n"
+        f"  password       {local.settings.basic_auth_pass}\n"
+        f"Data and logs    {data}/ and {data}/stack/logs/\n"
+        "Ctrl-C stops everything.\n",
+        soft_wrap=True,
+    )

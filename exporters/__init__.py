@@ -1,0 +1,1 @@
+"""Writers of segmentations for other programs."""

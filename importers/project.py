@@ -1,0 +1,150 @@
+"""A volume becomes a Label Studio project: its tiles are tasks, and the loop is connected."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from biosegment.errors import LabelConfigError
+from biosegment.geometry import Roi
+from biosegment.labels import LabelMap, labelling_config
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.labelstudio.payloads import Json, task_data, tile_of
+from biosegment.settings import LoopOptions, Settings
+from biosegment.store import VolumeStore
+from biosegment.tiles import Tile, grid_tiles, random_tiles
+from importers.convert import import_volume
+from importers.tiles import write_tiles
+
+logger = logging.getLogger(__name__)
+
+Report = Callable[[str, int, int], None]
+"""Called with a stage's name and ``(done, total)`` in its own items."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectPlan:
+    """What to make of a volume."""
+
+    title: str
+    """Title of the Label Studio project; an existing one of that title is extended."""
+    labels: Sequence[str]
+    """Labels to paint; `background` among them makes sparse annotations possible."""
+    volume: str
+    """Name of the volume in the data root."""
+    tile_px: int = 256
+    """Side of a tile, px."""
+    overlap_px: int = 0
+    """What neighbouring tiles of the grid share, px."""
+    pool: int | None = None
+    """Number of tiles drawn at random instead of the grid."""
+    seed: int = 0
+    """Of that draw."""
+    context: int = 0
+    """Slices shown above and below each tile."""
+    region: Callable[[Sequence[int]], Roi] = field(default=Roi.whole)
+    """Which part of a volume of a shape (z, y, x) tiles are taken from."""
+
+    def tiles(self, shape: Sequence[int]) -> list[Tile]:
+        """Return the tiles of a volume of this shape (z, y, x)."""
+        region, size = self.region(shape), (self.tile_px, self.tile_px)
+        if self.pool is None:
+            return list(grid_tiles(self.volume, region, size, self.overlap_px))
+        return random_tiles(self.volume, region, size, self.pool, self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedProject:
+    """The result of an import."""
+
+    project_id: int
+    """Number of the project in Label Studio."""
+    store: VolumeStore
+    """The volume."""
+    added: int
+    """Tasks that this import made."""
+    tasks: int
+    """Tasks of the project, those included."""
+
+
+def import_project(
+    source: Path,
+    plan: ProjectPlan,
+    settings: Settings,
+    options: LoopOptions,
+    report: Report,
+) -> ImportedProject:
+    """Import a volume and make, or extend, the project to label it in.
+
+    Each step first looks at what is there: the same import again adds nothing and changes
+    nothing, and one that was interrupted is completed.
+
+    Parameters
+    ----------
+    source
+        A volume file or a folder of slices.
+    plan
+        What to make of it.
+    settings
+        The data root and Label Studio.
+    options
+        How the loop runs in the project.
+    report
+        Told of stages and progress.
+
+    Raises
+    ------
+    BioSegmentError
+        When the source cannot be read, Label Studio refuses, or a project of this title has other
+        labels. Nothing was made in Label Studio if the source is at fault.
+    """
+    client = LabelStudioClient(settings)
+    client.check()
+    config = labelling_config(plan.labels, slices=plan.context > 0)
+    project = _matching_project(client, plan.title, config)
+    store = import_volume(
+        source, settings.data_root, plan.volume, partial(report, "importing slices")
+    )
+    tiles = plan.tiles(store.shape)
+    write_tiles(store, tiles, settings.data_root, plan.context, partial(report, "writing tiles"))
+    if project is None:
+        project = client.create_project(plan.title, config)
+    project_id = project["id"]
+    client.connect_storage(project_id, str(settings.label_studio_tiles / plan.volume))
+    present = _present_tiles(client, project_id)
+    missing = [
+        task_data(tile, context=plan.context, depth=store.shape[0])
+        for tile in tiles
+        if tile not in present
+    ]
+    client.create_tasks(project_id, missing, partial(report, "making tasks"))
+    client.connect_backend(project_id, options)
+    client.add_rank_view(project_id)
+    return ImportedProject(project_id, store, len(missing), len(present) + len(missing))
+
+
+def _matching_project(client: LabelStudioClient, title: str, config: str) -> Json | None:
+    """Return the project of this title, None if there is none yet."""
+    same = [project for project in client.projects() if project["title"] == title]
+    if not same:
+        return None
+    project = client.project(same[0]["id"])
+    wanted, found = LabelMap.from_config(config), LabelMap.from_config(project["label_config"])
+    if (wanted.names, wanted.has_background_brush) != (found.names, found.has_background_brush):
+        labels = ", ".join(found.names[0 if found.has_background_brush else 1 :])
+        raise LabelConfigError(f"the project {title!r} exists and has the labels {labels}")
+    if wanted.data_key != found.data_key:
+        shown = "single slices" if found.data_key == "image" else "slices with their context"
+        raise LabelConfigError(f"the project {title!r} exists and shows {shown}")
+    return project
+
+
+def _present_tiles(client: LabelStudioClient, project_id: int) -> set[Tile]:
+    found: set[Tile] = set()
+    for task in client.tasks(project_id):
+        data: dict[str, Any] = task["data"]
+        if "volume" in data:
+            found.add(tile_of(task))
+    return found

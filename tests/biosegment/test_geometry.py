@@ -1,0 +1,60 @@
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+from biosegment.errors import RegionError
+from biosegment.geometry import Roi, VoxelSize, nm_per_unit
+
+
+@pytest.mark.parametrize("edge", [0, -1, math.nan, math.inf])
+def test_an_impossible_voxel_size_is_refused(edge):
+    with pytest.raises(ValueError, match="finite and above 0"):
+        VoxelSize(40, 4, edge)
+
+
+@pytest.mark.parametrize(
+    ("unit", "nm"),
+    [
+        ("nm", 1),
+        ("nanometer", 1),
+        ("um", 1e3),
+        ("µm", 1e3),  # the micro sign
+        ("μm", 1e3),  # the Greek letter
+        ("\\u00B5m", 1e3),
+        (" Micron ", 1e3),
+        ("mm", 1e6),
+        ("Å", 0.1),
+        ("pixel", None),
+        ("", None),
+    ],
+)
+def test_units_of_length(unit, nm):
+    assert nm_per_unit(unit) == nm
+
+
+def test_a_region_indexes_what_it_says():
+    volume = np.arange(4 * 5 * 6).reshape(4, 5, 6)
+    block = volume[Roi(1, 2, 3, 2, 1, 3).slices]
+    assert block.shape == Roi(1, 2, 3, 2, 1, 3).shape == (2, 1, 3)
+    assert block[0, 0, 0] == volume[1, 2, 3]
+
+
+def test_whole_and_slice_of_a_volume():
+    assert Roi.whole((4, 5, 6)).shape == (4, 5, 6)
+    assert Roi.slice_of((4, 5, 6), 3) == Roi(3, 0, 0, 1, 5, 6)
+
+
+@pytest.mark.parametrize("values", [(-1, 0, 0, 1, 1, 1), (0, 0, -2, 1, 1, 1), (0, 0, 0, 1, 0, 1)])
+def test_a_region_without_voxels_or_before_the_start_is_refused(values):
+    with pytest.raises(ValueError, match="holds a voxel"):
+        Roi(*values)
+
+
+def test_a_region_must_end_within_its_volume():
+    Roi(1, 2, 3, 3, 3, 3).check_within((4, 5, 6))
+    for roi in (Roi(1, 2, 3, 4, 3, 3), Roi(1, 2, 3, 3, 4, 3), Roi(1, 2, 3, 3, 3, 4)):
+        with pytest.raises(RegionError, match=r"\(4, 5, 6\)") as refusal:
+            roi.check_within((4, 5, 6))
+        assert str(pickle.loads(pickle.dumps(refusal.value))) == str(refusal.value)

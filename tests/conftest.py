@@ -1,0 +1,187 @@
+"""Fixtures that several folders of tests share: real services, started once for each session."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.exceptions import RedisError
+
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.settings import Settings
+from biosegment.stack import redis_server as redis_server_program
+
+for suite in ("importers.testing", "ml_backend.strategies.testing"):
+    pytest.register_assert_rewrite(suite)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class RedisProcess:
+    """A redis-server of its own on a Unix socket, which a test may stop and start."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.url = f"unix://{folder / 'redis.sock'}"
+        self._process = None
+
+    def start(self):
+        options = f"--port 0 --unixsocket {self.folder / 'redis.sock'} --dir {self.folder}"
+        self._process = subprocess.Popen(
+            [redis_server_program(), *options.split(), "--save", ""], stdout=subprocess.DEVNULL
+        )
+        with Redis.from_url(self.url) as connection:
+            wait_until(lambda: _pings(connection), 10, "redis-server answers")
+
+    def stop(self):
+        self._process.kill()
+        self._process.wait()
+
+
+def _pings(connection):
+    try:
+        return connection.ping()
+    except RedisError:
+        return False
+
+
+def wait_until(condition, timeout_s, what):
+    """Return the condition's value once it is true."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"waited {timeout_s} s in vain until {what}"
+        time.sleep(0.2)
+    return value
+
+
+@pytest.fixture(scope="session", name="wait_until")
+def wait_until_fixture():
+    return wait_until
+
+
+@pytest.fixture
+def redis_process(tmp_path_factory):
+    process = RedisProcess(tmp_path_factory.mktemp("redis"))
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def settings(tmp_path, redis_process):
+    """Settings of an installation whose Label Studio does not answer."""
+    return Settings(
+        data_root=tmp_path / "data",
+        label_studio_tiles=tmp_path / "data" / "tiles",
+        label_studio_url=f"http://127.0.0.1:{free_port()}",
+        label_studio_api_key="0123456789abcdef0123456789abcdef01234567",
+        redis_url=redis_process.url,
+    )
+
+
+class LocalStack:
+    """What ``biosegment up`` started: its settings, the client, and its processes."""
+
+    def __init__(self, data_root, port, backend_port):
+        self.data_root = data_root
+        self.port = port
+        self.backend_port = backend_port
+        self.process = None
+        self.output = data_root.parent / "up.log"
+
+    def start(self):
+        command = [sys.executable, "-c", "from biosegment.cli import main; main()", "up"]
+        ports = ["--port", str(self.port), "--backend-port", str(self.backend_port)]
+        with self.output.open("a") as output:
+            output.truncate(0)
+            self.process = subprocess.Popen(
+                [*command, *ports],
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        wait_until(self._is_up, 300, f"the stack is up ({self.output.read_text()})")
+
+    def _is_up(self):
+        assert self.process.poll() is None, self.output.read_text()
+        return "Ctrl-C stops everything" in self.output.read_text()
+
+    def stop(self):
+        """Press Ctrl-C and return the exit code."""
+        self.process.send_signal(signal.SIGINT)
+        try:
+            return self.process.wait(30)
+        finally:
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    @property
+    def environment(self):
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("LABEL_STUDIO")}
+        fast = {"BIOSEGMENT_RETRAIN_EVERY": "3", "OMP_NUM_THREADS": "2"}
+        return inherited | {"BIOSEGMENT_DATA": str(self.data_root)} | fast
+
+    @property
+    def settings(self):
+        lines = (self.data_root / "stack" / "connection.env").read_text().splitlines()
+        return Settings.from_env(dict(line.split("=", 1) for line in lines))
+
+    @property
+    def client(self):
+        return LabelStudioClient(self.settings)
+
+    @property
+    def login(self):
+        """User and password of Label Studio, as ``up`` prints them."""
+        text = self.output.read_text()
+        return (
+            re.search(r"log in with +(\S+@\S+)", text).group(1),
+            re.search(r"password +(\S+)", text).group(1),
+        )
+
+    def pids(self, part_of_command):
+        """Return the processes of this stack whose command line holds a text."""
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                environment = (folder / "environ").read_bytes().decode()
+            except OSError:
+                continue
+            if part_of_command in command and str(self.data_root) in environment:
+                found.append(int(folder.name))
+        return sorted(found)
+
+    def cli(self, *arguments):
+        """Run a command of the command line; returns the finished process."""
+        return subprocess.run(
+            [sys.executable, "-c", "from biosegment.cli import main; main()", *arguments],
+            env=self.environment | {"COLUMNS": "200"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory):
+    """The whole stack on free ports and an empty data folder."""
+    folder = tmp_path_factory.mktemp("stack")
+    local = LocalStack(folder / "data", free_port(), free_port())
+    local.start()
+    yield local
+    local.stop()
+    shutil.rmtree(folder, ignore_errors=True)
