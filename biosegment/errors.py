@@ -90,8 +90,8 @@ class AuthenticationError(LabelStudioError):
 
     def __str__(self) -> str:
         return (
-            f"Label Studio at {self.args[0]} refused the token; set LABEL_STUDIO_API_KEY to one from "
-            "its page Account & Settings."
+            f"Label Studio at {self.args[0]} refused the token; set LABEL_STUDIO_API_KEY to one "
+            "from its page Account & Settings."
         )
 
 

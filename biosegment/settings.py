@@ -1,13 +1,17 @@
 """What an installation is told from outside: read once from the environment, then passed along."""
 
+import logging
+import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from biosegment.errors import SettingsError
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +22,14 @@ class LoopOptions:
     """Name of the active-learning strategy that orders the queue."""
     retrain_every: int = 10
     """A training starts when this many annotations are new."""
+    training_effort: float = 1.0
+    """Optimisation steps of a training, as a multiple of what two CPU cores do in half a minute."""
 
     def __post_init__(self) -> None:
         if self.retrain_every < 1:
             raise SettingsError("retrain_every", "must be 1 or more")
+        if not 0 < self.training_effort < math.inf:
+            raise SettingsError("training_effort", "must be above 0")
 
     def updated(self, values: Mapping[str, Any]) -> "LoopOptions":
         """Return these options with those of `values` that are not None; unknown keys are left.
@@ -29,15 +37,13 @@ class LoopOptions:
         Raises
         ------
         SettingsError
-            When ``retrain_every`` is not a positive whole number.
+            When a number is not one, or out of range.
         """
-        strategy = values.get("strategy")
-        retrain_every = values.get("retrain_every")
+        merged = asdict(self) | {k: v for k, v in values.items() if v is not None}
         return LoopOptions(
-            strategy=self.strategy if strategy is None else str(strategy),
-            retrain_every=self.retrain_every
-            if retrain_every is None
-            else _integer("retrain_every", str(retrain_every)),
+            strategy=str(merged["strategy"]),
+            retrain_every=_number("retrain_every", merged["retrain_every"], int),
+            training_effort=_number("training_effort", merged["training_effort"], float),
         )
 
 
@@ -63,20 +69,28 @@ class Settings:
     redis_url: str = field(default="redis://localhost:6379/0", repr=False)
     """Address of Redis, with its password (``REDIS_URL``)."""
     loop: LoopOptions = LoopOptions()
-    """Defaults of new projects (``BIOSEGMENT_STRATEGY``, ``BIOSEGMENT_RETRAIN_EVERY``)."""
+    """Defaults of new projects (``BIOSEGMENT_STRATEGY``, ``BIOSEGMENT_RETRAIN_EVERY``,
+    ``BIOSEGMENT_TRAINING_EFFORT``)."""
     log_level: str = "INFO"
     """Least severe message that is logged (``BIOSEGMENT_LOG_LEVEL``)."""
 
     def __post_init__(self) -> None:
         if bool(self.basic_auth_user) != bool(self.basic_auth_pass):
             raise SettingsError("BASIC_AUTH_USER", "and BASIC_AUTH_PASS must be given together")
+        # What a header cannot carry would otherwise be quoted in the error that the client raises.
+        if not (self.label_studio_api_key.isascii() and self.label_studio_api_key.isprintable()):
+            raise SettingsError("LABEL_STUDIO_API_KEY", "must be a token in plain characters")
         for name, url in (
             ("LABEL_STUDIO_URL", self.label_studio_url),
             ("BIOSEGMENT_BACKEND_URL", self.backend_url),
         ):
-            parts = urlsplit(url)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
+            if not _is_address(url, {"http", "https"}) or not urlsplit(url).hostname:
                 raise SettingsError(name, f"must be an http or https address, got {url!r}")
+        if not _is_address(self.redis_url, {"redis", "rediss", "unix"}):
+            raise SettingsError("REDIS_URL", "must be a redis, rediss or unix address")
+        if self.log_level not in logging.getLevelNamesMapping():
+            reason = f"must be DEBUG, INFO, WARNING or ERROR, got {self.log_level!r}"
+            raise SettingsError("BIOSEGMENT_LOG_LEVEL", reason)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -90,7 +104,7 @@ class Settings:
         default = cls()
 
         def text(name: str, fallback: str) -> str:
-            return environ.get(name) or fallback
+            return environ.get(name, "").strip() or fallback
 
         data_root = Path(text("BIOSEGMENT_DATA", str(default.data_root))).absolute()
         return cls(
@@ -104,12 +118,8 @@ class Settings:
             basic_auth_user=text("BASIC_AUTH_USER", ""),
             basic_auth_pass=text("BASIC_AUTH_PASS", ""),
             redis_url=text("REDIS_URL", default.redis_url),
-            loop=LoopOptions(
-                strategy=text("BIOSEGMENT_STRATEGY", default.loop.strategy),
-                retrain_every=_integer(
-                    "BIOSEGMENT_RETRAIN_EVERY",
-                    text("BIOSEGMENT_RETRAIN_EVERY", str(default.loop.retrain_every)),
-                ),
+            loop=default.loop.updated(
+                {name: text(_loop_variable(name), "") or None for name in asdict(default.loop)}
             ),
             log_level=text("BIOSEGMENT_LOG_LEVEL", default.log_level).upper(),
         )
@@ -125,14 +135,26 @@ class Settings:
             "BASIC_AUTH_USER": self.basic_auth_user,
             "BASIC_AUTH_PASS": self.basic_auth_pass,
             "REDIS_URL": self.redis_url,
-            "BIOSEGMENT_STRATEGY": self.loop.strategy,
-            "BIOSEGMENT_RETRAIN_EVERY": str(self.loop.retrain_every),
             "BIOSEGMENT_LOG_LEVEL": self.log_level,
+            **{_loop_variable(name): str(value) for name, value in asdict(self.loop).items()},
         }
 
 
-def _integer(name: str, text: str) -> int:
+def _is_address(url: str, schemes: Container[str]) -> bool:
     try:
-        return int(text)
+        parts = urlsplit(url)
+        return parts.scheme in schemes and (parts.port is None or parts.port > 0)
     except ValueError:
-        raise SettingsError(name, f"must be a whole number, got {text!r}") from None
+        return False
+
+
+def _loop_variable(name: str) -> str:
+    return f"BIOSEGMENT_{name.upper()}"
+
+
+def _number(name: str, value: object, kind: type[Number]) -> Number:
+    try:
+        return kind(str(value))
+    except ValueError:
+        what = "a whole number" if kind is int else "a number"
+        raise SettingsError(name, f"must be {what}, got {value!r}") from None

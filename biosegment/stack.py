@@ -1,7 +1,7 @@
 """The whole stack on one machine: Label Studio, Redis, the ML backend and a worker.
 
-One supervisor starts them and stops all when one ends. What they need to remember lies in the
-folder ``stack`` of the data root, what they print in its ``logs``.
+One supervisor starts them, restarts what dies, and stops all. What they need to remember lies in
+the folder ``stack`` of the data root, what they print in its ``logs``.
 """
 
 import hashlib
@@ -11,18 +11,21 @@ import shlex
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from configparser import ConfigParser
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self, cast
+from xmlrpc.client import ServerProxy
 
 import httpx
-from honcho.manager import Manager
+from supervisor.xmlrpc import SupervisorTransport
 
 from biosegment.errors import MissingProgramError, PortInUseError, ServiceError
 from biosegment.settings import Settings
@@ -86,6 +89,8 @@ def prepare(settings: Settings, label_studio_port: int, backend_port: int) -> St
     for port, option in ((label_studio_port, "--port"), (backend_port, "--backend-port")):
         if not _is_free(port):
             raise PortInUseError(port, option)
+    if label_studio_port == backend_port:
+        raise PortInUseError(backend_port, "--backend-port")
     folder = settings.data_root / "stack"
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     (settings.data_root / TILES).mkdir(exist_ok=True)
@@ -120,83 +125,176 @@ def connection(environ: Mapping[str, str]) -> Mapping[str, str]:
     if environ.get("LABEL_STUDIO_URL") or environ.get("LABEL_STUDIO_API_KEY"):
         return environ
     path = Settings.from_env(environ).data_root / "stack" / CONNECTION
-    return {**_read_variables(path), **environ} if path.exists() else environ
+    if not path.exists():
+        return environ
+    return _read_variables(path) | {name: value for name, value in environ.items() if value}
 
 
-def run(stack: Stack, when_ready: Callable[[], None], notice: Callable[[str], None]) -> int:
-    """Start the stack and wait until it ends.
+@contextmanager
+def running(stack: Stack, notice: Callable[[str], None]) -> Iterator["Supervisor"]:
+    """Run the stack for as long as the block lasts, which begins once all services answer.
 
     Parameters
     ----------
     stack
         From `prepare`.
-    when_ready
-        Called in a thread of its own once all services answer; what it raises ends the stack.
     notice
         Told, in a sentence, what is being waited for.
-
-    Returns
-    -------
-    int
-        0 when it was asked to stop.
 
     Raises
     ------
     ServiceError
-        When a process ended by itself.
-    BaseException
-        What `when_ready` raised.
+        When a process cannot be started.
     """
-    printer = _LogFiles(stack.folder / "logs")
-    manager = Manager(printer)
-    for name, (command, environment) in _processes(stack).items():
-        manager.add_process(name, shlex.join(command), env={**os.environ, **environment})
-    failures: list[BaseException] = []
+    with _stopped_by_signals(), Supervisor(stack) as supervisor:
+        notice("Starting Label Studio, the job queue, the backend and a worker …")
+        supervisor.wait_until_up()
+        yield supervisor
 
-    def guide() -> None:
+
+class Supervisor:
+    """supervisord with the processes of a stack: restarts what dies, writes the logs.
+
+    A context manager: leaving it stops every process.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        folder = _sockets(stack.settings.data_root)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._socket = folder / "supervisor.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        config = self._stack.folder / "supervisord.conf"
+        with config.open("w") as file:
+            self._configuration().write(file)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)],
+            # Secrets travel in the environment, never in a file or a command line.
+            env={**os.environ, **_environment(self._stack)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            # Ctrl-C reaches this process only, which then stops the others in order.
+            start_new_session=True,
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
+
+    def wait_until_up(self) -> None:
+        """Return once Label Studio and the backend answer.
+
+        Raises
+        ------
+        ServiceError
+            When one does not within `START_TIMEOUT_S`, or a process keeps ending.
+        """
+        deadline = time.monotonic() + START_TIMEOUT_S
+        settings = self._stack.settings
+        urls = {"label-studio": settings.label_studio_url, "backend": settings.backend_url}
+        for name, url in urls.items():
+            while not _answers(f"{url}/health"):
+                self.check()
+                if time.monotonic() > deadline:
+                    raise self._failed(name)
+                time.sleep(0.3)
+
+    def wait(self) -> None:
+        """Return when supervisord ends, which it does not by itself; raises as `check`."""
+        while True:
+            self.check()
+            time.sleep(1)
+
+    def check(self) -> None:
+        """Raise ServiceError when a process, or the supervisor itself, is beyond recovery."""
+        if self._process is None or self._process.poll() is not None:
+            raise self._failed("supervisor")
+        transport = SupervisorTransport(serverurl=f"unix://{self._socket}")
         try:
-            printer.forked.wait()
-            if _wait_until_up(stack, manager, notice):
-                when_ready()
-        except BaseException as exc:  # noqa: BLE001 - handed to the main thread
-            failures.append(exc)
-            manager.terminate()
+            processes = ServerProxy("http://localhost", transport).supervisor.getAllProcessInfo()
+        except OSError:
+            return  # it is starting
+        for process in cast("list[dict[str, Any]]", processes):
+            if process["statename"] == "FATAL":
+                raise self._failed(process["name"])
 
-    threading.Thread(target=guide, daemon=True).start()
-    manager.loop()
-    printer.close()
-    if failures:
-        raise failures[0]
-    if printer.first_stopped and manager.returncode not in {0, *_STOPPED}:
-        log = stack.folder / "logs" / f"{printer.first_stopped}.log"
-        raise ServiceError(printer.first_stopped, str(log), _tail(log))
-    return 0
+    def _failed(self, name: str) -> ServiceError:
+        log = self._stack.folder / "logs" / f"{name}.log"
+        lines = log.read_text(errors="replace").split("\n") if log.exists() else []
+        last = next((line for line in reversed(lines) if line.strip()), "nothing")
+        return ServiceError(name, str(log), last)
+
+    def _configuration(self) -> ConfigParser:
+        logs = self._stack.folder / "logs"
+        config = ConfigParser(interpolation=None)
+        config["supervisord"] = {
+            "logfile": str(logs / "supervisor.log"),
+            "pidfile": str(self._stack.folder / "supervisord.pid"),
+            "childlogdir": str(logs),
+        }
+        config["unix_http_server"] = {"file": str(self._socket), "chmod": "0700"}
+        config["rpcinterface:supervisor"] = {
+            "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
+        }
+        for name, command in _commands(self._stack).items():
+            config[f"program:{name}"] = {
+                "command": shlex.join(command).replace("%", "%%"),
+                "autorestart": "true",
+                "startsecs": "3",
+                "stopasgroup": "true",
+                "killasgroup": "true",
+                "redirect_stderr": "true",
+                "stdout_logfile": str(logs / f"{name}.log"),
+                "stdout_logfile_maxbytes": "10MB",
+                "stdout_logfile_backups": "1",
+            }
+        return config
 
 
-_STOPPED: Final = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM, -signal.SIGINT}
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let a closed terminal or a kill end this process as Ctrl-C does: the stack stops with it."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signals = (signal.SIGTERM, signal.SIGHUP)
+    before = {each: signal.signal(each, interrupt) for each in signals}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
-def _processes(stack: Stack) -> dict[str, tuple[list[str], Mapping[str, str]]]:
-    """Return command line and environment of every process; no secret is in a command line."""
-    ours = stack.settings.environment() | KEEP_MEMORY
+def _commands(stack: Stack) -> dict[str, list[str]]:
+    """Return the command line of every process; no secret is in one."""
     gunicorn = f"-m gunicorn ml_backend.wsgi:app --bind 127.0.0.1:{stack.backend_port}"
     tuning = "--threads 8 --timeout 120 --graceful-timeout 5 --log-level warning"
     label_studio = f"start --no-browser --internal-host 127.0.0.1 --port {stack.label_studio_port}"
-    processes: dict[str, tuple[list[str], Mapping[str, str]]] = {
-        "label-studio": (
-            [_program("label-studio"), *label_studio.split(), "--enable-legacy-api-token"],
-            _label_studio_environment(stack),
-        ),
-        "backend": ([sys.executable, *gunicorn.split(), *tuning.split()], ours),
-        "worker": ([sys.executable, "-m", "ml_backend.worker"], ours),
+    commands = {
+        "label-studio": [
+            _program("label-studio"),
+            *label_studio.split(),
+            "--enable-legacy-api-token",
+        ],
+        "backend": [sys.executable, *gunicorn.split(), *tuning.split()],
+        "worker": [sys.executable, "-m", "ml_backend.worker"],
     }
     if not os.environ.get("REDIS_URL"):
-        processes["redis"] = (_redis_command(stack), {})
-    return processes
+        commands["redis"] = _redis_command(stack)
+    return commands
 
 
-def _label_studio_environment(stack: Stack) -> dict[str, str]:
+def _environment(stack: Stack) -> dict[str, str]:
+    """Return the variables that the processes need beside those of this process."""
     return {
+        **stack.settings.environment(),
+        **KEEP_MEMORY,
         **OFFLINE,
         **ALLOW_LOCAL_BACKEND,
         "DJANGO_SETTINGS_MODULE": "biosegment.label_studio_settings",
@@ -208,12 +306,13 @@ def _label_studio_environment(stack: Stack) -> dict[str, str]:
         "LABEL_STUDIO_PASSWORD": stack.password,
         "LABEL_STUDIO_USER_TOKEN": stack.settings.label_studio_api_key,
         "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+        # Logs show at once what a process printed.
+        "PYTHONUNBUFFERED": "1",
     }
 
 
 def _redis_command(stack: Stack) -> list[str]:
     path = _redis_socket(stack.settings.data_root)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
     options = {
         "--port": "0",
         "--unixsocket": str(path),
@@ -244,9 +343,13 @@ def _program(name: str) -> str:
 
 
 def _redis_socket(data_root: Path) -> Path:
-    # A socket's path may have about 100 characters, a data root more. TCP would want a free port.
+    return _sockets(data_root) / "redis.sock"
+
+
+def _sockets(data_root: Path) -> Path:
+    """Return a folder for the stack's sockets: their paths must be short, a data root's is not."""
     digest = hashlib.sha256(str(data_root).encode()).hexdigest()[:12]
-    return Path(tempfile.gettempdir()) / f"biosegment-{os.getuid()}-{digest}" / "redis.sock"
+    return Path(tempfile.gettempdir()) / f"biosegment-{os.getuid()}-{digest}"
 
 
 def _secrets(path: Path) -> dict[str, str]:
@@ -284,63 +387,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _wait_until_up(stack: Stack, manager: Manager, notice: Callable[[str], None]) -> bool:
-    """Wait until all services answer; return False when one ended meanwhile."""
-    notice("Starting Label Studio, the job queue, the backend and a worker …")
-    deadline = time.monotonic() + START_TIMEOUT_S
-    services = {
-        "label-studio": f"{stack.settings.label_studio_url}/health",
-        "backend": f"{stack.settings.backend_url}/health",
-    }
-    for name, url in services.items():
-        while not _answers(url):
-            if time.monotonic() > deadline:
-                log = stack.folder / "logs" / f"{name}.log"
-                raise ServiceError(name, str(log), _tail(log))
-            if manager._terminating:
-                return False
-            time.sleep(0.3)
-    return True
-
-
 def _answers(url: str) -> bool:
     try:
         return httpx.get(url, timeout=2).is_success
     except httpx.HTTPError:
         return False
-
-
-def _tail(log: Path) -> str:
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return next((line for line in reversed(lines) if line.strip()), "nothing")
-
-
-class _LogFiles:
-    """Writes what each process prints to a file of its own; what honcho calls a printer."""
-
-    def __init__(self, folder: Path) -> None:
-        self.width = 0
-        self.forked = threading.Event()
-        self.first_stopped = ""
-        self._folder = folder
-        self._files: dict[str, Any] = {}
-
-    def write(self, message: Any) -> None:  # noqa: ANN401
-        """Append a line; the supervisor's own lines come once all processes are forked."""
-        self.forked.set()
-        name = message.name or "supervisor"
-        text = message.data
-        if isinstance(text, bytes):
-            text = text.decode(errors="replace")
-        if name == "system":
-            name = "supervisor"
-            if " stopped (" in text and not self.first_stopped:
-                self.first_stopped = text.partition(" ")[0]
-        if name not in self._files:
-            self._files[name] = (self._folder / f"{name}.log").open("a", buffering=1)
-        self._files[name].write(text if text.endswith("\n") else f"{text}\n")
-
-    def close(self) -> None:
-        """Close all files."""
-        for file in self._files.values():
-            file.close()

@@ -135,7 +135,8 @@ def _fit(region: Roi, size_yx: tuple[int, int]) -> tuple[int, int]:
 
 
 def _starts(first: int, length: int, size: int, overlap_px: int) -> list[int]:
-    if not 0 <= overlap_px < size:
-        raise ValueError(f"an overlap of {overlap_px} px leaves no step between tiles of {size} px")
     last = first + length - size
-    return [*range(first, last, size - overlap_px), last]
+    if last > first and not 0 <= overlap_px < size:
+        raise ValueError(f"an overlap of {overlap_px} px leaves no step between tiles of {size} px")
+    step = max(1, size - overlap_px)
+    return [*range(first, last, step), last]

@@ -1,7 +1,7 @@
 """Telling whether two files or folders hold the same volume, without reading all of it."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _WHOLE_BYTES = 2**26
@@ -18,21 +18,19 @@ def fingerprint(files: Sequence[Path]) -> str:
     """
     digest = hashlib.blake2b(digest_size=20)
     sizes = [file.stat().st_size for file in files]
-    whole = sum(sizes) <= _WHOLE_BYTES
-    blocks = max(2, _BLOCKS // len(files))
+    blocks = max(2, _BLOCKS // len(files)) if sum(sizes) > _WHOLE_BYTES else None
     for file, size in zip(files, sizes, strict=True):
         digest.update(size.to_bytes(8))
         with file.open("rb") as content:
-            if whole:
-                digest.update(content.read())
-                continue
             for start in _block_starts(size, blocks):
                 content.seek(start)
                 digest.update(content.read(_BLOCK_BYTES))
     return digest.hexdigest()
 
 
-def _block_starts(size: int, blocks: int) -> Iterator[int]:
+def _block_starts(size: int, blocks: int | None) -> Iterable[int]:
+    """Return where the blocks to be read begin: all of them, or so many."""
+    if blocks is None:
+        return range(0, size, _BLOCK_BYTES)
     last = max(0, size - _BLOCK_BYTES)
-    for index in range(blocks):
-        yield last * index // (blocks - 1)
+    return (last * index // (blocks - 1) for index in range(blocks))

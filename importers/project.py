@@ -100,9 +100,21 @@ def import_project(
         When the source cannot be read, Label Studio refuses, or a project of this title has other
         labels. Nothing was made in Label Studio if the source is at fault.
     """
-    client = LabelStudioClient(settings)
-    client.check()
     config = labelling_config(plan.labels, slices=plan.context > 0)
+    with LabelStudioClient(settings) as client:
+        return _import(source, plan, config, settings, client, options, report)
+
+
+def _import(
+    source: Path,
+    plan: ProjectPlan,
+    config: str,
+    settings: Settings,
+    client: LabelStudioClient,
+    options: LoopOptions,
+    report: Report,
+) -> ImportedProject:
+    client.check()
     project = _matching_project(client, plan.title, config)
     store = import_volume(
         source, settings.data_root, plan.volume, partial(report, "importing slices")

@@ -9,10 +9,14 @@ Requests as Label Studio 1.23 sends them: ``label_studio/ml/api_connector.py`` a
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from biosegment.errors import ContractError
 from biosegment.labelstudio.payloads import Json
+
+
+MAX_DIGITS: Final = 18
+"""Of a project number: what a database's integers hold."""
 
 
 class WebhookAction(StrEnum):
@@ -102,6 +106,6 @@ def project_id(fields: Mapping[str, Any]) -> int:
     if isinstance(value, Mapping):
         value = value.get("id")
     number = str(value).partition(".")[0]
-    if not (number.isascii() and number.isdigit()):
+    if not (number.isascii() and number.isdigit() and len(number) <= MAX_DIGITS):
         raise ContractError("it does not name its project")
     return int(number)

@@ -8,6 +8,7 @@ Redis and may be lost: `reconcile` finds again what is due.
 import logging
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ LOCK_TIMEOUT_S: Final = 60
 """A turn whose process died without a word is over after this long."""
 KEEP_S: Final = 7 * 24 * 3600
 """How long finished and failed jobs can be looked at."""
+REPORT_S: Final = 0.5
 RETRY_AFTER_S: Final = 600
 """A project whose last turn failed is left alone this long, unless something new happens."""
 
@@ -128,22 +130,30 @@ class JobQueue:
             }
 
     @contextmanager
-    def exclusive(self, project_id: int) -> Iterator[bool]:
+    def exclusive(self, project_id: int, *, force: bool = False) -> Iterator[bool]:
         """Hold a project's lock; yields False when another process holds it.
 
         Whoever is turned away leaves a mark, and the holder asks for one more turn when it lets
-        go. The mark is made before the lock is tried and read after it is released, so none is
-        overlooked.
+        go. The lock is tried again once the mark is made, and the mark is read once the lock is
+        released, so none is overlooked.
+
+        Parameters
+        ----------
+        project_id
+            Number of the project in Label Studio.
+        force
+            Whether the turn asked for instead has to train.
         """
         again = f"biosegment:again:{project_id}"
         lock = self._connection.lock(
             f"biosegment:running:{project_id}", timeout=LOCK_TIMEOUT_S, thread_local=False
         )
-        self._connection.set(again, 1, ex=KEEP_S)
         if not lock.acquire(blocking=False):
-            yield False
-            return
-        self._connection.delete(again)
+            self._connection.sadd(again, int(force))
+            self._connection.expire(again, KEEP_S)
+            if not lock.acquire(blocking=False):
+                yield False
+                return
         done = threading.Event()
         heart = threading.Thread(target=_hold, args=(lock, done), daemon=True)
         heart.start()
@@ -152,11 +162,15 @@ class JobQueue:
         finally:
             done.set()
             heart.join()
-            with suppress(RedisError):
+            with suppress(RedisError, QueueError):
                 with suppress(LockError):
                     lock.release()
-                if self._connection.delete(again):
-                    self.request_turn(project_id)
+                pipeline = self._connection.pipeline()
+                pipeline.smembers(again)
+                pipeline.delete(again)
+                marks, _ = pipeline.execute()  # type: ignore[no-untyped-call]
+                if marks:
+                    self.request_turn(project_id, force=b"1" in marks)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -199,17 +213,40 @@ def turn(project_id: int, force: bool) -> dict[str, Any] | None:
     from ml_backend.loop import Loop
 
     settings = Settings.from_env()
-    job = get_current_job()
-    jobs = JobQueue(connect(settings))
+    with JobQueue(connect(settings)).exclusive(project_id, force=force) as alone:
+        if not alone:
+            return None
+        report = JobReport(get_current_job())
+        with LabelStudioClient(settings) as client:
+            state = Loop(settings, client).turn(project_id, force=force, report=report)
+        report("done", 1, 1)
+        return state
 
-    def report(stage: str, done: int, total: int) -> None:
-        if job is not None:
-            job.meta.update(stage=stage, done=done, total=total)
+
+class JobReport:
+    """Keeps a job's progress, and the seconds of every stage, where other processes see them."""
+
+    def __init__(self, job: Job | None) -> None:
+        self._job = job
+        self._stage = ""
+        self._stage_began = self._saved = time.monotonic()
+        self._seconds: dict[str, float] = {}
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Note how far a stage is; written to Redis when it begins and twice a second."""
+        moment = time.monotonic()
+        if stage != self._stage:
+            spent = moment - self._stage_began
+            self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + spent
+            self._stage, self._stage_began = stage, moment
+        elif moment - self._saved < REPORT_S:
+            return
+        self._saved = moment
+        if self._job is not None:
+            seconds = {name: round(spent, 2) for name, spent in self._seconds.items() if name}
+            self._job.meta.update(stage=stage, done=done, total=total, seconds=seconds)
             with suppress(RedisError):
-                job.save_meta()  # type: ignore[no-untyped-call]
-
-    with jobs.exclusive(project_id) as alone:
-        return Loop(settings).turn(project_id, force=force, report=report) if alone else None
+                self._job.save_meta()  # type: ignore[no-untyped-call]
 
 
 def reconcile(client: LabelStudioClient, jobs: JobQueue) -> None:
@@ -221,7 +258,9 @@ def reconcile(client: LabelStudioClient, jobs: JobQueue) -> None:
     projects = {project["id"]: project for project in client.projects()}
     for project_id in client.connected_projects():
         client.connect_webhook(project_id)
-        if project_id in projects and _is_due(projects[project_id], jobs.latest(project_id)):
+        if project_id not in projects or jobs.running(project_id):
+            continue
+        if _is_due(projects[project_id], jobs.latest(project_id)):
             jobs.request_turn(project_id)
 
 

@@ -52,8 +52,8 @@ class AnnotatedPool:
 class Loop:
     """Turns the loop of any project of one Label Studio."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._client = LabelStudioClient(settings)
+    def __init__(self, settings: Settings, client: LabelStudioClient) -> None:
+        self._client = client
         self._images = TaskImages(settings, self._client)
         self._registry = ModelRegistry(settings.data_root)
         self._logs = settings.data_root / "logs"
@@ -121,7 +121,9 @@ class Loop:
         trained = train(
             pool.training,
             pool.validation,
-            TrainingSpec(classes=label_map.names, seed=project_id),
+            TrainingSpec(
+                classes=label_map.names, effort=options.training_effort, seed=project_id
+            ),
             parent,
             self._logs / str(project_id) / version,
             partial(report, "training"),

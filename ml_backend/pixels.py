@@ -78,6 +78,6 @@ def _decoded(content: bytes, tile: Tile) -> NDArray[np.float32]:
             if image.size != (tile.width, tile.height) or tile.width * tile.height > MAX_IMAGE_PX:
                 raise ValueError(f"it has {image.size[0]} x {image.size[1]} px")
             grey = np.asarray(image.convert("L"), dtype=np.float32)
-    except UnidentifiedImageError as exc:
-        raise ValueError("it is not an image") from exc
+    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as exc:
+        raise ValueError("it is not an image of that size") from exc
     return np.divide(grey, np.float32(255))

@@ -65,7 +65,7 @@ def rank(
     one_pass = (
         chosen.needs == "probs"
         and len(pool) <= PRELABELLED
-        and all(len(shown_tiles(task)) == 1 for task in pool)
+        and all("slices" not in task["data"] for task in pool)
     )
 
     def probabilities() -> Iterator[NDArray[np.float32]]:

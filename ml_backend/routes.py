@@ -83,7 +83,7 @@ def webhook() -> tuple[Response, int]:
 def versions() -> Response:
     """List the versions of a project, or of all when none is named."""
     registry = services().registry
-    fields = request.get_json(silent=True) or request.args
+    fields = mapping(request.get_json(silent=True) or request.args)
     asked = [project_id(fields)] if fields.get("project") else registry.projects()
     found = [card.version for each in asked for card in registry.cards(each)]
     return jsonify(versions=found)

@@ -42,6 +42,8 @@ class TrainingSpec:
     """Optimisation steps of a run that starts from random weights."""
     finetune_steps: int = 160
     """Optimisation steps of a run that starts from a parent."""
+    effort: float = 1.0
+    """Multiplies the steps: more where there is a GPU or time, less to try things out."""
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule."""
     ema_decay: float = 0.98
@@ -116,7 +118,8 @@ def train(
     if parent is not None and tuple(parent.network.spec.widths) != tuple(spec.widths):
         logger.info("The parent has widths %s: starting afresh", parent.network.spec.widths)
         parent = None
-    steps = spec.finetune_steps if parent else spec.first_steps
+    default_steps = spec.finetune_steps if parent else spec.first_steps
+    steps = max(1, round(spec.effort * default_steps))
     device = best_device()
     events = TensorBoardLogger(log_dir, name="", version="") if log_dir else None
     with _seeded(spec.seed, device):

@@ -45,7 +45,8 @@ class LoopWorker(Worker):
         """Clean RQ's registries, then ask for the turns that are due."""
         super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
         try:
-            reconcile(LabelStudioClient(self._settings), self._jobs)
+            with LabelStudioClient(self._settings) as client:
+                reconcile(client, self._jobs)
         except BioSegmentError as exc:
             logger.warning("could not look for lost work: %s", exc)
 

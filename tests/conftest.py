@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import cached_property
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,7 @@ class LocalStack:
 
     def stop(self):
         """Press Ctrl-C and return the exit code."""
+        self.client.close()
         self.process.send_signal(signal.SIGINT)
         try:
             return self.process.wait(30)
@@ -130,7 +132,7 @@ class LocalStack:
     @property
     def environment(self):
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("LABEL_STUDIO")}
-        fast = {"BIOSEGMENT_RETRAIN_EVERY": "3", "OMP_NUM_THREADS": "2"}
+        fast = {"BIOSEGMENT_RETRAIN_EVERY": "3", "BIOSEGMENT_TRAINING_EFFORT": "0.3", "OMP_NUM_THREADS": "2"}
         return inherited | {"BIOSEGMENT_DATA": str(self.data_root)} | fast
 
     @property
@@ -138,7 +140,7 @@ class LocalStack:
         lines = (self.data_root / "stack" / "connection.env").read_text().splitlines()
         return Settings.from_env(dict(line.split("=", 1) for line in lines))
 
-    @property
+    @cached_property
     def client(self):
         return LabelStudioClient(self.settings)
 

@@ -7,6 +7,7 @@ ml_backend, each inside the command that needs it, so that ``biosegment --help``
 import sys
 
 import typer
+from rich.markup import escape
 
 from biosegment import __version__
 from biosegment.cli.console import errors
@@ -34,7 +35,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: bool = typer.Option(  # noqa: ARG001
+    version: bool = typer.Option(
         False, "--version", callback=_version, is_eager=True, help="Show the version."
     ),
 ) -> None:
@@ -46,7 +47,7 @@ def main() -> None:
     try:
         app()
     except BioSegmentError as exc:
-        errors.print(f"[bold red]Error:[/] {exc}", highlight=False, soft_wrap=True)
+        errors.print(f"[bold red]Error:[/] {escape(str(exc))}", soft_wrap=True)
         sys.exit(1)
     except KeyboardInterrupt:
         errors.print("Interrupted; the same command takes up where it stopped.")

@@ -1,6 +1,7 @@
 """``biosegment demo``: the stack with a sample project, and an expert who plays himself."""
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,7 +10,7 @@ import typer
 from biosegment import stack
 from biosegment.cli.console import console, progress_bar
 from biosegment.cli.importing import import_and_show, volume_name
-from biosegment.cli.up import BackendPort, Port, introduce, run_stack
+from biosegment.cli.up import BackendPort, Port, introduce, running_stack
 from biosegment.errors import SampleError, SettingsError
 from biosegment.geometry import Roi
 from biosegment.settings import LoopOptions
@@ -52,7 +53,7 @@ def demo(
     if simulate and truth is None and sample not in {"vnc", "synthetic"}:
         raise SettingsError("--simulate", "needs the mask of your stack: add --truth MASK")
 
-    def show(local: stack.Stack) -> None:
+    with running_stack(port, backend_port) as (local, supervisor):
         options = local.settings.loop.updated(
             {"strategy": strategy, "retrain_every": retrain_every}
         )
@@ -67,10 +68,8 @@ def demo(
                 f"see and submit. After every {options.retrain_every} tasks the model learns, and "
                 "the next task is the one it is least sure of."
             )
-        if leave:
-            raise SystemExit
-
-    run_stack(port, backend_port, show)
+        if not leave:
+            supervisor.wait()
 
 
 def _sample_files(sample: str, truth: Path | None, data_root: Path) -> "SampleFiles":
@@ -83,7 +82,9 @@ def _sample_files(sample: str, truth: Path | None, data_root: Path) -> "SampleFi
         local = os.environ.get("BIOSEGMENT_TEST_DATA")
         try:
             with progress_bar() as report:
-                return vnc_sample(folder, Path(local) / "vnc" if local else None, report)
+                return vnc_sample(
+                    folder, Path(local) / "vnc" if local else None, partial(report, "downloading")
+                )
         except SampleError as exc:
             console.print(f"{exc} A synthetic volume takes its place.")
     return write_synthetic(folder)
@@ -116,7 +117,7 @@ def _import(files: "SampleFiles", local: stack.Stack, options: LoopOptions) -> "
                 imported.store,
                 TRUTH,
                 [LABEL],
-                lambda done, total: report("importing ground truth", done, total),
+                partial(report, "importing ground truth"),
             )
     return imported
 
@@ -124,13 +125,15 @@ def _import(files: "SampleFiles", local: stack.Stack, options: LoopOptions) -> "
 def _simulate(
     budget: int, imported: "ImportedProject", local: stack.Stack, options: LoopOptions
 ) -> None:
-    from biosegment.cli.simulation import SimulatedExpert
+    from biosegment.cli.simulation import Project, SimulatedExpert
+    from biosegment.labelstudio.client import LabelStudioClient
+    from ml_backend.model_registry import ModelRegistry
 
     store = VolumeStore.open(local.settings.data_root, imported.store.name)
-    expert = SimulatedExpert(
-        local.settings, imported.project_id, store, TRUTH, second_half(store.shape), options
-    )
     plot = local.settings.data_root / "demo" / f"learning-curve-{store.name}.png"
-    expert.play(budget, plot)
+    with LabelStudioClient(local.settings) as client:
+        registry = ModelRegistry(local.settings.data_root)
+        project = Project(imported.project_id, options, store, TRUTH, second_half(store.shape))
+        SimulatedExpert(client, registry, project).play(budget, plot)
     if store.name == "synthetic":
         console.print("The volume is synthetic: these figures say nothing about real data.")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biosegment.cli.console import console, progress_bar
+from biosegment.errors import SettingsError
 from biosegment.settings import LoopOptions, Settings
 from biosegment.stack import connection
 
@@ -49,6 +50,8 @@ def import_command(
     from ml_backend.strategies import strategy_named
 
     settings = Settings.from_env(connection(os.environ))
+    if overlap >= tile:
+        raise SettingsError("--overlap", f"must be less than --tile, which is {tile}")
     options = settings.loop.updated({"strategy": strategy, "retrain_every": retrain_every})
     strategy_named(options.strategy)
     plan = ProjectPlan(
@@ -78,7 +81,8 @@ def import_and_show(
     console.print(f"Volume {plan.volume}: {depth} x {height} x {width} voxels (z, y, x), {size}")
     console.print(
         f"Project {plan.title!r}: {imported.added} tasks added, {imported.tasks} in all: "
-        f"{settings.label_studio_url}/projects/{imported.project_id}/data"
+        f"{settings.label_studio_url}/projects/{imported.project_id}/data",
+        markup=False,
     )
     return imported
 

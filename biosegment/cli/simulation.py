@@ -1,8 +1,9 @@
-"""An expert played by ground truth: labels what Label Studio serves, and measures what is learnt."""
+"""An expert played by ground truth: labels what Label Studio serves, measures what is learnt."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from rich.table import Table
@@ -13,12 +14,31 @@ from biosegment.geometry import Roi
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import prediction_regions, tile_of
-from biosegment.settings import LoopOptions, Settings
+from biosegment.settings import LoopOptions
 from biosegment.store import VolumeStore
 from biosegment.tiles import grid_tiles
 
+if TYPE_CHECKING:
+    from ml_backend.model_registry import ModelRegistry
+
 TURN_TIMEOUT_S: Final = 1800.0
 TEST_TILE_PX: Final = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project whose ground truth is known."""
+
+    project_id: int
+    """Number in Label Studio."""
+    options: LoopOptions
+    """How its loop runs."""
+    store: VolumeStore
+    """The volume."""
+    truth: str
+    """Name of the volume's label image that holds the ground truth."""
+    test_region: Roi
+    """Part of the volume that no task shows: every model version is measured there."""
 
 
 class SimulatedExpert:
@@ -26,38 +46,24 @@ class SimulatedExpert:
 
     Parameters
     ----------
-    settings
-        Label Studio and the data root.
-    project_id
-        The project to label.
-    store
-        The volume, with its ground truth.
-    truth
-        Name of the label image that holds the ground truth.
-    test_region
-        Part of the volume that no task shows: every model version is measured there.
-    options
-        How the project's loop runs.
+    client
+        Label Studio.
+    registry
+        The versions that the loop makes.
+    project
+        What to label.
     """
 
     def __init__(
-        self,
-        settings: Settings,
-        project_id: int,
-        store: VolumeStore,
-        truth: str,
-        test_region: Roi,
-        options: LoopOptions,
+        self, client: LabelStudioClient, registry: "ModelRegistry", project: Project
     ) -> None:
-        from ml_backend.model_registry import ModelRegistry
-
-        self._client = LabelStudioClient(settings)
-        self._registry = ModelRegistry(settings.data_root)
-        self._project_id = project_id
-        self._store = store
-        self._truth = truth
-        self._test_region = test_region
-        self._options = options
+        self._client = client
+        self._registry = registry
+        self._project_id = project.project_id
+        self._store = project.store
+        self._truth = project.truth
+        self._test_region = project.test_region
+        self._options = project.options
 
     def play(self, budget: int, plot: Path) -> None:
         """Label until `budget` tasks of the project are labelled; show and plot what is learnt.

@@ -1,7 +1,8 @@
 """``biosegment up``, and what it shares with ``demo``."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,24 +13,32 @@ from biosegment.cli.console import console
 from biosegment.log import configure_logging
 from biosegment.settings import Settings
 
-Port = Annotated[int, typer.Option("--port", help="Where Label Studio listens.")]
-BackendPort = Annotated[int, typer.Option("--backend-port", help="Where the backend listens.")]
+Port = Annotated[
+    int, typer.Option("--port", min=1, max=65535, help="Where Label Studio listens.")
+]
+BackendPort = Annotated[
+    int, typer.Option("--backend-port", min=1, max=65535, help="Where the backend listens.")
+]
 
 
 def up(port: Port = 8080, backend_port: BackendPort = 9090) -> None:
     """Start Label Studio, Redis, the ML backend and a worker on this machine's data folder."""
-    run_stack(port, backend_port, introduce)
+    with running_stack(port, backend_port) as (local, supervisor):
+        introduce(local)
+        supervisor.wait()
 
 
-def run_stack(port: int, backend_port: int, when_ready: Callable[[stack.Stack], None]) -> None:
-    """Run the stack until Ctrl-C, calling `when_ready` once it answers."""
+@contextmanager
+def running_stack(port: int, backend_port: int) -> Iterator[tuple[stack.Stack, stack.Supervisor]]:
+    """Run the stack on this machine's data folder for as long as the block lasts."""
     settings = Settings.from_env()
     configure_logging(settings.log_level)
     local = stack.prepare(settings, port, backend_port)
-    exit_code = stack.run(local, lambda: when_ready(local), console.print)
-    console.print("Everything is stopped.")
-    if exit_code:
-        raise typer.Exit(exit_code)
+    try:
+        with stack.running(local, console.print) as supervisor:
+            yield local, supervisor
+    except KeyboardInterrupt:
+        console.print("Everything is stopped; the same command takes up where it stopped.")
 
 
 def introduce(local: stack.Stack) -> None:

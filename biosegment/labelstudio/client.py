@@ -8,7 +8,8 @@ import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from dataclasses import asdict
+from typing import Any, Final, Self, cast
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -50,7 +51,8 @@ class LabelStudioClient:
     """One Label Studio, spoken to with one user's token.
 
     Every method raises `LabelStudioError` when the server cannot be reached or refuses, and
-    `AuthenticationError` when it refuses the token.
+    `AuthenticationError` when it refuses the token. A context manager: leaving it closes the
+    connections.
 
     Parameters
     ----------
@@ -62,14 +64,24 @@ class LabelStudioClient:
     def __init__(self, settings: Settings) -> None:
         self.url = settings.label_studio_url
         self._settings = settings
+        self._http = httpx.Client(timeout=TIMEOUT_S, follow_redirects=False)
         with self._errors():
             self._sdk = LabelStudio(
                 base_url=self.url,
                 api_key=settings.label_studio_api_key or "missing",
-                timeout=TIMEOUT_S,
+                httpx_client=self._http,
                 max_retries=0,
-                follow_redirects=False,
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -262,7 +274,7 @@ class LabelStudioClient:
         credentials: a backend that demands them would never hear of an annotation.
         """
         settings = self._settings
-        extra_params = {"strategy": options.strategy, "retrain_every": options.retrain_every}
+        extra_params = asdict(options)
         auth: Json = {"auth_method": "NONE"}
         if settings.basic_auth_user:
             auth = {

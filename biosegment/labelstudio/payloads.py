@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biosegment.brush import decode_mask, encode_mask
-from biosegment.errors import BrushError, LabelConfigError, TaskError
+from biosegment.errors import TaskError
 from biosegment.labels import UNKNOWN, LabelMap
 from biosegment.tiles import TILES, Tile, context_tiles, tile_image_path
 
@@ -91,8 +91,11 @@ def shown_tiles(task: Mapping[str, Any]) -> list[Tile]:
     slices = task["data"].get("slices")
     if slices is None:
         return [tile]
-    first = _index(task["data"].get("z_first", tile.z))
-    return [tile.at(first + i) for i in range(len(slices))]
+    try:
+        first = _index(task["data"].get("z_first", tile.z))
+        return [tile.at(first + i) for i in range(len(slices))]
+    except (TypeError, ValueError) as exc:
+        raise TaskError(task.get("id"), f"its list of slices is unusable ({exc})") from exc
 
 
 def image_addresses(task: Mapping[str, Any]) -> list[str]:
@@ -185,7 +188,7 @@ def annotated_masks(task: Mapping[str, Any], label_map: LabelMap) -> dict[Tile, 
             continue
         try:
             masks = _annotation_masks(annotation, tiles, target, label_map)
-        except (BrushError, LabelConfigError, KeyError, TypeError) as exc:
+        except (LookupError, TypeError, ValueError) as exc:
             reason = f"annotation {annotation.get('id')} is not usable ({exc})"
             raise TaskError(task.get("id"), reason) from exc
         for tile, mask in masks.items():
@@ -214,11 +217,11 @@ def _painted(
 ) -> tuple[Tile, int, npt.NDArray[np.bool_]]:
     item_index = int(region.get("item_index") or 0)
     if not 0 <= item_index < len(tiles):
-        raise KeyError(f"it paints on image {item_index} of {len(tiles)}")
+        raise ValueError(f"it paints on image {item_index} of {len(tiles)}")
     tile = tiles[item_index]
     size = (int(region["original_height"]), int(region["original_width"]))
     if size != (tile.height, tile.width):
-        raise KeyError(f"it was painted on {size[1]} x {size[0]} px")
+        raise ValueError(f"it was painted on {size[1]} x {size[0]} px")
     value = region["value"]
     where = decode_mask(value["rle"], size) > 0
     return tile, label_map.index(value["brushlabels"][0]), where
@@ -245,8 +248,8 @@ def majority(masks: Sequence[Mask]) -> Mask:
         return masks[0]
     counts = np.stack([np.count_nonzero(stack == value, axis=0) for value in values])
     most = counts.max(axis=0)
-    unique = np.count_nonzero(counts == most, axis=0) == 1
-    return np.where(unique, values[counts.argmax(axis=0)], np.uint8(UNKNOWN)).astype(np.uint8)
+    decided = (np.count_nonzero(counts == most, axis=0) == 1) & (most > 0)
+    return np.where(decided, values[counts.argmax(axis=0)], np.uint8(UNKNOWN)).astype(np.uint8)
 
 
 def annotation_ids(task: Mapping[str, Any]) -> Iterable[int]:

@@ -1,0 +1,110 @@
+from pathlib import Path
+
+import pytest
+
+from biosegment.errors import SettingsError
+from biosegment.settings import LoopOptions, Settings
+
+SECRETS = {
+    "LABEL_STUDIO_API_KEY": "token-that-nobody-sees",
+    "BASIC_AUTH_USER": "backend",
+    "BASIC_AUTH_PASS": "password-that-nobody-sees",
+    "REDIS_URL": "redis://:redis-password-that-nobody-sees@redis:6379/1",
+}
+
+
+def test_nothing_needs_to_be_set():
+    settings = Settings.from_env({})
+    assert settings.data_root == Path("data").absolute()
+    assert settings.label_studio_tiles == settings.data_root / "tiles"
+    assert settings.label_studio_url == "http://localhost:8080"
+    assert settings.backend_url == "http://localhost:9090"
+    assert settings.loop == LoopOptions("entropy", 10)
+
+
+def test_an_empty_variable_keeps_its_default():
+    names = ["LABEL_STUDIO_URL", "BIOSEGMENT_DATA", "BIOSEGMENT_RETRAIN_EVERY", "REDIS_URL"]
+    assert Settings.from_env(dict.fromkeys(names, "")) == Settings.from_env({})
+
+
+def test_another_process_gets_the_same_settings(tmp_path):
+    environ = SECRETS | {
+        "BIOSEGMENT_DATA": str(tmp_path / "data"),
+        "BIOSEGMENT_LABEL_STUDIO_TILES": "/label-studio/tiles",
+        "LABEL_STUDIO_URL": "https://label.example/",
+        "BIOSEGMENT_BACKEND_URL": "http://backend:9090/",
+        "BIOSEGMENT_STRATEGY": "random",
+        "BIOSEGMENT_RETRAIN_EVERY": "25",
+        "BIOSEGMENT_TRAINING_EFFORT": "0.5",
+        "BIOSEGMENT_LOG_LEVEL": "debug",
+    }
+    settings = Settings.from_env(environ)
+    assert settings.label_studio_url == "https://label.example"
+    assert settings.backend_url == "http://backend:9090"
+    assert settings.label_studio_tiles == Path("/label-studio/tiles")
+    assert settings.loop == LoopOptions("random", 25, 0.5)
+    assert settings.log_level == "DEBUG"
+    assert Settings.from_env(settings.environment()) == settings
+
+
+def test_a_token_that_was_pasted_with_its_line_end_works():
+    settings = Settings.from_env({"LABEL_STUDIO_API_KEY": " abc\n"})
+    assert settings.label_studio_api_key == "abc"
+
+
+def test_secrets_are_not_shown():
+    settings = Settings.from_env(SECRETS)
+    assert settings.basic_auth_pass == "password-that-nobody-sees"
+    assert "nobody-sees" not in repr(settings)
+    assert "nobody-sees" not in f"{settings}"
+
+
+@pytest.mark.parametrize(
+    ("environ", "name"),
+    [
+        ({"LABEL_STUDIO_URL": "localhost:8080"}, "LABEL_STUDIO_URL"),
+        ({"LABEL_STUDIO_URL": "ftp://localhost"}, "LABEL_STUDIO_URL"),
+        ({"LABEL_STUDIO_URL": "http://"}, "LABEL_STUDIO_URL"),
+        ({"LABEL_STUDIO_URL": "http://[::1"}, "LABEL_STUDIO_URL"),
+        ({"LABEL_STUDIO_URL": "http://localhost:99999"}, "LABEL_STUDIO_URL"),
+        ({"LABEL_STUDIO_URL": "http://localhost:web"}, "LABEL_STUDIO_URL"),
+        ({"BIOSEGMENT_BACKEND_URL": "9090"}, "BIOSEGMENT_BACKEND_URL"),
+        ({"REDIS_URL": "localhost:6379"}, "REDIS_URL"),
+        ({"REDIS_URL": "http://localhost:6379"}, "REDIS_URL"),
+        ({"REDIS_URL": "redis://localhost:port"}, "REDIS_URL"),
+        ({"BASIC_AUTH_USER": "backend"}, "BASIC_AUTH_USER"),
+        ({"BASIC_AUTH_PASS": "secret"}, "BASIC_AUTH_USER"),
+        ({"BIOSEGMENT_RETRAIN_EVERY": "0"}, "retrain_every"),
+        ({"BIOSEGMENT_RETRAIN_EVERY": "-3"}, "retrain_every"),
+        ({"BIOSEGMENT_RETRAIN_EVERY": "often"}, "retrain_every"),
+        ({"BIOSEGMENT_RETRAIN_EVERY": "2.5"}, "retrain_every"),
+        ({"BIOSEGMENT_TRAINING_EFFORT": "nan"}, "training_effort"),
+        ({"BIOSEGMENT_TRAINING_EFFORT": "much"}, "training_effort"),
+        ({"BIOSEGMENT_LOG_LEVEL": "LOUD"}, "BIOSEGMENT_LOG_LEVEL"),
+        ({"LABEL_STUDIO_API_KEY": "clé"}, "LABEL_STUDIO_API_KEY"),
+        ({"LABEL_STUDIO_API_KEY": "two\nlines"}, "LABEL_STUDIO_API_KEY"),
+    ],
+)
+def test_a_setting_that_cannot_be_used_is_named_in_one_sentence(environ, name):
+    with pytest.raises(SettingsError, match=rf"^The setting {name} .*\.$"):
+        Settings.from_env(environ)
+
+
+def test_a_secret_that_cannot_be_used_is_not_quoted():
+    for environ in (
+        {"REDIS_URL": "https://:nobody-sees@redis"},
+        {"LABEL_STUDIO_API_KEY": "nobody-sees\u00e9"},
+    ):
+        with pytest.raises(SettingsError) as caught:
+            Settings.from_env(environ)
+        assert "nobody-sees" not in str(caught.value)
+
+
+def test_options_of_a_project_override_the_defaults():
+    options = LoopOptions("entropy", 10)
+    assert options.updated({}) == options
+    assert options.updated({"strategy": None, "retrain_every": None, "theme": "dark"}) == options
+    assert options.updated({"strategy": "random", "retrain_every": "4"}) == LoopOptions("random", 4)
+    for value in ("soon", 0, 1.5, True, [3]):
+        with pytest.raises(SettingsError, match="retrain_every"):
+            options.updated({"retrain_every": value})

@@ -1,0 +1,138 @@
+import socket
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from biosegment.errors import PortInUseError
+from biosegment.settings import Settings
+from biosegment.stack import CONNECTION, connection, prepare, redis_server
+
+
+@pytest.fixture
+def data_root(tmp_path):
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def ports():
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        found = one.getsockname()[1], other.getsockname()[1]
+    return found
+
+
+@pytest.fixture
+def local(data_root, ports, monkeypatch):
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    return prepare(Settings(data_root=data_root), *ports)
+
+
+def test_secrets_are_made_once(local, data_root, ports):
+    again = prepare(Settings(data_root=data_root), *ports)
+    assert again == local
+    assert again.password == local.password
+    other = prepare(Settings(data_root=data_root / "other"), *ports)
+    assert other.password != local.password
+    assert other.settings.label_studio_api_key != local.settings.label_studio_api_key
+    assert other.settings.redis_url != local.settings.redis_url
+
+
+def test_secrets_are_for_the_user_only(local):
+    files = [path for path in local.folder.iterdir() if path.is_file()]
+    assert {"secrets.env", CONNECTION} <= {path.name for path in files}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    assert local.password not in repr(local.settings)
+    assert local.settings.basic_auth_pass not in repr(local.settings)
+
+
+def test_the_backend_of_a_local_stack_asks_for_a_password(local):
+    assert local.settings.basic_auth_user
+    assert len(local.settings.basic_auth_pass) >= 20
+
+
+@pytest.mark.parametrize(("position", "option"), [(0, "--port"), (1, "--backend-port")])
+def test_a_port_in_use_is_said_before_anything_is_written(data_root, ports, position, option):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ports[position]))
+        taken.listen()
+        with pytest.raises(PortInUseError, match=f"Port {ports[position]} is in use.*{option}"):
+            prepare(Settings(data_root=data_root), *ports)
+    assert not data_root.exists()
+
+
+def test_one_port_cannot_serve_both(data_root, ports):
+    with pytest.raises(PortInUseError, match="--backend-port"):
+        prepare(Settings(data_root=data_root), ports[0], ports[0])
+
+
+def test_other_commands_find_the_stack_by_its_data_folder(local, data_root):
+    found = Settings.from_env(connection({"BIOSEGMENT_DATA": str(data_root)}))
+    assert found == local.settings
+
+
+@pytest.mark.parametrize(
+    "given", [{"LABEL_STUDIO_URL": "http://label.example"}, {"LABEL_STUDIO_API_KEY": "abc"}]
+)
+def test_a_label_studio_that_is_named_comes_before_the_local_stack(local, data_root, given):
+    environ = {"BIOSEGMENT_DATA": str(data_root)} | given
+    assert connection(environ) == environ
+
+
+def test_other_variables_come_before_those_of_the_stack(local, data_root):
+    environ = {"BIOSEGMENT_DATA": str(data_root), "BIOSEGMENT_STRATEGY": "random"}
+    found = Settings.from_env(connection(environ | {"LABEL_STUDIO_URL": "", "REDIS_URL": ""}))
+    assert found.loop.strategy == "random"
+    assert found.label_studio_url == local.settings.label_studio_url
+    assert found.redis_url == local.settings.redis_url
+
+
+def test_without_a_stack_the_environment_is_left_as_it_is(tmp_path):
+    environ = {"BIOSEGMENT_DATA": str(tmp_path / "nowhere")}
+    assert connection(environ) == environ
+
+
+def test_a_redis_of_the_user_is_taken(data_root, ports, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere:6379/2")
+    local = prepare(Settings(data_root=data_root), *ports)
+    assert local.settings.redis_url == "redis://elsewhere:6379/2"
+
+
+def test_a_redis_server_is_there():
+    said = subprocess.run([redis_server(), "--version"], capture_output=True, text=True, check=True)
+    assert "Redis server" in said.stdout
+
+
+def test_the_socket_of_redis_has_room_in_a_deep_folder(tmp_path, ports, monkeypatch):
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    deep = tmp_path.joinpath(*["a-rather-long-folder-name"] * 6)
+    local = prepare(Settings(data_root=deep), *ports)
+    assert len(local.settings.redis_url.removeprefix("unix://")) < 100
+
+
+@pytest.mark.stack
+def test_no_secret_is_in_a_command_line(stack):
+    known = dict(
+        line.split("=", 1)
+        for line in (stack.data_root / "stack" / "secrets.env").read_text().splitlines()
+    )
+    pids = stack.pids("")
+    commands = " ".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in pids)
+    assert "gunicorn" in commands
+    assert "redis-server" in commands
+    assert not [name for name, secret in known.items() if secret in commands]
+
+
+@pytest.mark.stack
+def test_the_stack_listens_on_this_machine_only(stack):
+    listening = [
+        line.split()[1]
+        for table in ("/proc/net/tcp", "/proc/net/tcp6")
+        for line in Path(table).read_text().splitlines()[1:]
+        if line.split()[3] == "0A"
+    ]
+    for port in (stack.port, stack.backend_port):
+        (address,) = {at for at in listening if int(at.split(":")[1], 16) == port}
+        assert address.startswith("0100007F:")

@@ -1,0 +1,157 @@
+"""Volumes, networks and web servers of a few pixels, all of them real."""
+
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from biosegment.labels import LabelMap, labelling_config
+from biosegment.labelstudio.payloads import task_data
+from biosegment.store import VolumeStore, volume_path
+from biosegment.tiles import Tile
+from ml_backend.app import create_app
+from ml_backend.metrics import Metrics
+from ml_backend.model.unet import UNet, UNetSpec
+from ml_backend.model_card import ModelCard
+from ml_backend.model_registry import ModelRegistry
+from ml_backend.training import TrainedModel, TrainingSpec
+
+CLASSES = ("background", "mitochondria")
+SHAPE = (5, 64, 96)
+DARK, UNSURE, BRIGHT = 0, 159, 255
+METRICS: Metrics = {"iou": {"mitochondria": 0.75}, "mean_iou": 0.75, "tiles": 3}
+
+
+def bright_finder():
+    """Return a network that calls a pixel mitochondria if it is bright, unsure at 5/8 of white."""
+    network = UNet(UNetSpec(2, widths=(4, 8), dropout=0))
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            for values in layer.parameters():
+                values.data.zero_()
+    for block in (network.encoder[0], network.decoder[0]):
+        for layer in block:
+            if isinstance(layer, nn.Conv2d):
+                layer.weight.data[0, 0, 1, 1] = 1
+    network.head.weight.data[1, 0] = 10
+    network.head.bias.data[1] = -5
+    return network.eval()
+
+
+@pytest.fixture
+def label_map():
+    return LabelMap.from_config(labelling_config(CLASSES[1:]))
+
+
+@pytest.fixture
+def registry(settings):
+    return ModelRegistry(settings.data_root)
+
+
+@pytest.fixture
+def serve(registry):
+    """Save a network as a project's next version and promote it; returns the version."""
+
+    def add(project_id, network=None, annotations=4):
+        network = network or bright_finder()
+        spec = TrainingSpec(CLASSES, widths=network.spec.widths)
+        card = ModelCard.of(
+            TrainedModel(network, spec, 3, METRICS),
+            strategy="entropy",
+            annotations={str(i): "2026-11-22T10:00:00Z" for i in range(annotations)},
+            lead_time_s=12.0,
+            parent=None,
+        )
+        version = registry.next_version(project_id)
+        registry.save(project_id, version, network, card)
+        registry.promote(project_id, version)
+        return version
+
+    return add
+
+
+@pytest.fixture
+def volume(settings):
+    """A dark volume with bright blobs; slice 3 is dark, unsure and bright in thirds along x."""
+    block = np.zeros(SHAPE, np.uint8)
+    block[:3, 8:24, 8:24] = BRIGHT
+    block[:, 60:62, 90:92] = BRIGHT
+    block[3] = np.repeat([DARK, UNSURE, BRIGHT], 32)
+    path = volume_path(settings.data_root, "sample")
+    path.parent.mkdir(parents=True)
+    store = VolumeStore.create(path, SHAPE, np.uint8)
+    store.write(store_region(), block)
+    store.finish((0, 255), {"name": "made here"})
+    return block
+
+
+def store_region():
+    from biosegment.geometry import Roi
+
+    return Roi.whole(SHAPE)
+
+
+@pytest.fixture
+def make_task():
+    """Make a task that shows a tile of the volume."""
+
+    def make(number, z=0, y=0, x=0, height=32, width=32, context=0, volume="sample"):
+        tile = Tile(volume, z, y, x, height, width)
+        data = task_data(tile, context=context, depth=SHAPE[0])
+        return {"id": number, "data": data, "annotations": [], "predictions": []}
+
+    return make
+
+
+@pytest.fixture
+def app(settings):
+    return create_app(settings)
+
+
+@pytest.fixture
+def http(app):
+    with app.test_client() as client:
+        yield client
+
+
+class Site(ThreadingHTTPServer):
+    """A web server that answers what ``pages`` says: path -> (status, headers, body)."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.pages = {}
+        self.asked = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.server.asked.append((self.path, dict(self.headers)))
+        status, headers, body = self.server.pages.get(self.path, (404, {}, b"nothing here"))
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def site():
+    server = Site()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed():
+    torch.manual_seed(0)

@@ -1,0 +1,257 @@
+"""The whole loop on real software: painted in the page, learnt, ranked, served again.
+
+With BIOSEGMENT_SCREENSHOTS set to a folder, the pictures of the documentation are taken into it.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import tifffile
+from playwright.sync_api import expect, sync_playwright
+
+from biosegment.labels import LabelMap
+from biosegment.labelstudio.client import authorization_header
+from biosegment.labelstudio.payloads import annotated_masks, prediction_regions, tile_of
+from ml_backend.model_registry import ModelRegistry
+
+pytestmark = [pytest.mark.stack, pytest.mark.browser, pytest.mark.timeout(900)]
+
+TITLE = "End to end"
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def discs(shape, seed=0):
+    """Grey noise with dark discs: what a network learns within a minute."""
+    rng = np.random.default_rng(seed)
+    raw = rng.normal(170, 20, shape)
+    labels = np.zeros(shape, np.uint8)
+    yy, xx = np.mgrid[: shape[1], : shape[2]]
+    for z in range(shape[0]):
+        for _ in range(shape[1] * shape[2] // 6000):
+            y, x = rng.integers(0, shape[1:])
+            radius = rng.integers(14, 26)
+            labels[z][(yy - y) ** 2 + (xx - x) ** 2 < radius**2] = 1
+    raw[labels == 1] -= 80
+    return raw.clip(0, 255).astype(np.uint8), labels
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return discs((3, 384, 384))[1]
+
+
+@pytest.fixture(scope="module")
+def project(stack, truth, tmp_path_factory):
+    """A project imported by the command line; the strategy is the default one."""
+    path = tmp_path_factory.mktemp("discs") / "discs.tif"
+    tifffile.imwrite(path, discs(truth.shape)[0], photometric="minisblack")
+    arguments = [str(path), "--project", TITLE, "--labels", "disc", "--tile", "128"]
+    done = stack.cli("import", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "27 tasks added" in done.stdout
+    return stack.client.find_project(TITLE)
+
+
+class Page:
+    """Label Studio in a browser, as the expert sees it."""
+
+    def __init__(self, stack, project, page):
+        self._url = stack.settings.label_studio_url
+        self._backend = stack.settings.backend_url
+        self._project_id = project["id"]
+        self._page = page
+        self._shots = os.environ.get("BIOSEGMENT_SCREENSHOTS")
+        user, password = stack.login
+        page.goto(f"{self._url}/user/login/")
+        page.fill("input[name=email]", user)
+        page.fill("input[name=password]", password)
+        page.click("button[type=submit]")
+        page.wait_for_url(lambda url: "login" not in url)
+
+    def label_all_tasks(self):
+        """Open the project, press Label All Tasks, and return the number of the task shown."""
+        self._page.goto(f"{self._url}/projects/{self._project_id}/data")
+        button = self._page.get_by_role("button", name="Label All Tasks").first
+        button.click(timeout=60_000)
+        return self.task()
+
+    def task(self):
+        """Return the number of the task shown, once its image is there."""
+        image = self._page.locator(".konvajs-content canvas").first
+        expect(image).to_be_visible(timeout=60_000)
+        self._page.wait_for_timeout(1500)
+        number = self._page.locator("text=/^#\\d+$/").first.inner_text()
+        return int(number.removeprefix("#"))
+
+    def paint(self, start, end):
+        """Brush from one point to another; both (y, x) as fractions of the image."""
+        self._page.get_by_text("disc", exact=True).first.click()
+        box = self._page.locator(".konvajs-content").first.bounding_box()
+        # The tile is square and fitted into the height of the canvas.
+        side = min(box["width"], box["height"])
+        (y0, x0), (y1, x1) = start, end
+        mouse = self._page.mouse
+        mouse.move(box["x"] + x0 * side, box["y"] + y0 * side)
+        mouse.down()
+        mouse.move(box["x"] + x1 * side, box["y"] + y1 * side, steps=12)
+        mouse.up()
+        self._page.wait_for_timeout(500)
+
+    def submit(self):
+        with self._page.expect_response(
+            lambda r: "/annotations" in r.url and r.request.method == "POST"
+        ) as answer:
+            self._page.get_by_role("button", name="Submit", exact=False).last.click()
+        assert answer.value.status == 201
+
+    def regions(self):
+        """Return how many regions the side panel lists."""
+        return self._page.locator(".lsf-outliner-item__title, [class*=outliner-item__title]").count()
+
+    def status_page(self):
+        """Open the backend's status page and return its text."""
+        self._page.goto(self._backend)
+        expect(self._page.get_by_role("img")).to_be_visible()
+        self.shot("status")
+        return self._page.inner_text("body")
+
+    def shot(self, name):
+        """Take a picture for the documentation."""
+        if self._shots:
+            self._page.screenshot(path=Path(self._shots) / f"{name}.png")
+
+
+@pytest.fixture(scope="module")
+def page(stack, project):
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=CHROMIUM_ARGS)
+        credentials = {
+            "username": stack.settings.basic_auth_user,
+            "password": stack.settings.basic_auth_pass,
+            "origin": stack.settings.backend_url,
+        }
+        context = browser.new_context(
+            viewport={"width": 1400, "height": 900}, http_credentials=credentials
+        )
+        yield Page(stack, project, context.new_page())
+        browser.close()
+
+
+def annotate_truth(stack, project, truth, count):
+    """Submit ground truth for the tasks that Label Studio serves next; return their numbers."""
+    label_map = LabelMap.from_config(project["label_config"])
+    labelled = []
+    for _ in range(count):
+        task = stack.client.next_task(project["id"])
+        mask = truth[tile_of(task).roi.slices][0]
+        stack.client.annotate(
+            task["id"], prediction_regions([mask], label_map.names, label_map), 1.0
+        )
+        labelled.append(task["id"])
+    return labelled
+
+
+def queue(stack, project):
+    """Return the unlabelled tasks in the order of the serving version's scores."""
+    version = stack.client.project(project["id"])["model_version"]
+    predictions = stack.client._sdk.predictions.list(project=project["id"])
+    scores = {p.task: p.score for p in predictions if p.model_version == version}
+    open_tasks = [t["id"] for t in stack.client.tasks(project["id"]) if not t["is_labeled"]]
+    assert set(open_tasks) <= set(scores)
+    return sorted(open_tasks, key=scores.__getitem__)
+
+
+def test_the_loop(stack, project, page, truth, wait_until):
+    client, project_id = stack.client, project["id"]
+    registry = ModelRegistry(stack.data_root)
+    label_map = LabelMap.from_config(project["label_config"])
+    assert registry.current(project_id) is None
+
+    # The expert paints in the page; the mask that training sees has the painted pixels.
+    painted = page.label_all_tasks()
+    page.paint((0.5, 0.25), (0.5, 0.75))
+    page.shot("painting")
+    page.submit()
+    [task] = client.annotated_tasks(project_id)
+    assert task["id"] == painted
+    [(tile, mask)] = annotated_masks(task, label_map).items()
+    assert tile == tile_of(task)
+    assert mask[64, 34:94].all()
+    assert not mask[:40].any()
+    assert not mask[-40:].any()
+
+    # After k = 3 submissions a version appears and orders the queue.
+    others = annotate_truth(stack, project, truth, 2)
+    assert len({painted, *others}) == 3
+    wait_until(lambda: client.project(project_id)["model_version"], 300, "a version serves")
+    first = registry.current(project_id)
+    assert client.project(project_id)["model_version"] == first
+    assert set(registry.card(project_id, first).annotations) == {
+        str(a["id"]) for t in client.annotated_tasks(project_id) for a in t["annotations"]
+    }
+
+    # A second round gives a second version, better than chance, that replaces the first.
+    annotate_truth(stack, project, truth, 3)
+    wait_until(
+        lambda: client.project(project_id)["model_version"] != first, 300, "a second version serves"
+    )
+    second = registry.current(project_id)
+    assert registry.card(project_id, second).parent == first
+    assert second > first
+    wait_until(lambda: client.model_versions(project_id) == [second], 60, "the first is forgotten")
+
+    # The page serves the task that our scores rank first, and its prediction as a mask to edit.
+    ranked = queue(stack, project)
+    served = page.label_all_tasks()
+    assert served == ranked[0]
+    [prediction] = [
+        p for p in client._sdk.predictions.list(task=served) if p.model_version == second
+    ]
+    assert len(prediction.result) == 1
+    assert page.regions() == 1
+    page.shot("prediction")
+    page.submit()
+    [kept] = [t for t in client.annotated_tasks(project_id) if t["id"] == served]
+    corrected = annotated_masks(kept, label_map)[tile_of(kept)]
+    expected = truth[tile_of(kept).roi.slices][0]
+    overlap = np.count_nonzero(corrected & expected) / np.count_nonzero(corrected | expected)
+    assert overlap > 0.5
+
+
+def test_the_same_import_adds_nothing(stack, project, tmp_path, truth):
+    path = tmp_path / "discs.tif"
+    tifffile.imwrite(path, discs(truth.shape)[0], photometric="minisblack")
+    before = stack.client.tasks(project["id"])
+    done = stack.cli(
+        "import", str(path), "--project", TITLE, "--labels", "disc", "--tile", "128"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "0 tasks added, 27 in all" in done.stdout
+    assert stack.client.tasks(project["id"]) == before
+
+
+def test_a_webhook_without_credentials_is_refused(stack, project):
+    url = f"{stack.settings.backend_url}/webhook"
+    event = {"action": "START_TRAINING", "project": {"id": project["id"]}}
+    assert httpx.post(url, json=event).status_code == 401
+    right = authorization_header(stack.settings)
+    assert httpx.post(url, json=event, headers=right).status_code == 201
+
+
+def test_the_status_page_shows_the_project(stack, project, page):
+    text = page.status_page()
+    assert TITLE in text
+    assert ModelRegistry(stack.data_root).current(project["id"]) in text
+    assert "of 27 tasks" in text
