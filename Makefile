@@ -27,7 +27,8 @@ test: $(DEV) browser  ## Run all tests: make test ARGS="tests/biosegment -k brus
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(DEV)  ## Run every benchmark and print its table
-	@for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for each in brush import_volume loop learning; do \
+	  echo "== $$each"; $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 lint: $(DEV)  ## Check style, types and spelling
 	$(BIN)/ruff check .

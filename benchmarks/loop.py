@@ -46,6 +46,7 @@ class Webhooks(threading.Thread):
         self._event = {"action": "ANNOTATION_CREATED", "project": {"id": project_id}}
 
     def run(self) -> None:
+        """Send one after the other."""
         headers = authorization_header(self._settings)
         with httpx.Client(base_url=self._settings.backend_url, headers=headers) as client:
             while not self._stopped.wait(1 / WEBHOOKS_PER_S):
@@ -54,6 +55,7 @@ class Webhooks(threading.Thread):
                 self.seconds.append(time.perf_counter() - began)
 
     def stop(self) -> None:
+        """Wait for the last answer."""
         self._stopped.set()
         self.join()
 

@@ -306,6 +306,8 @@ def _environment(stack: Stack) -> dict[str, str]:
         "LABEL_STUDIO_PASSWORD": stack.password,
         "LABEL_STUDIO_USER_TOKEN": stack.settings.label_studio_api_key,
         "LABEL_STUDIO_DISABLE_SIGNUP_WITHOUT_LINK": "true",
+        # Threads of torch that wait give their core to the other processes.
+        "OMP_WAIT_POLICY": "PASSIVE",
         # Logs show at once what a process printed.
         "PYTHONUNBUFFERED": "1",
     }

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from biosegment.errors import LabelConfigError
+from biosegment.errors import LabelConfigError, SettingsError
 from biosegment.geometry import Roi
 from biosegment.labels import LabelMap, labelling_config
 from biosegment.labelstudio.client import LabelStudioClient
@@ -100,6 +100,8 @@ def import_project(
         When the source cannot be read, Label Studio refuses, or a project of this title has other
         labels. Nothing was made in Label Studio if the source is at fault.
     """
+    if not 3 <= len(plan.title) <= 50:
+        raise SettingsError("--project", "must be a title of 3 to 50 characters")
     config = labelling_config(plan.labels, slices=plan.context > 0)
     with LabelStudioClient(settings) as client:
         return _import(source, plan, config, settings, client, options, report)
@@ -133,7 +135,7 @@ def _import(
     ]
     client.create_tasks(project_id, missing, partial(report, "making tasks"))
     client.connect_backend(project_id, options)
-    client.add_rank_view(project_id)
+    client.add_views(project_id)
     return ImportedProject(project_id, store, len(missing), len(present) + len(missing))
 
 

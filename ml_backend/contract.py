@@ -14,7 +14,6 @@ from typing import Any, Final
 from biosegment.errors import ContractError
 from biosegment.labelstudio.payloads import Json
 
-
 MAX_DIGITS: Final = 18
 """Of a project number: what a database's integers hold."""
 

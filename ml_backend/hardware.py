@@ -1,6 +1,24 @@
 """What the machine at hand computes on, and in which precision."""
 
+import logging
+
+import psutil
 import torch
+
+logger = logging.getLogger(__name__)
+
+
+def use_free_cores() -> None:
+    """Let torch compute on as many cores as others leave idle at the moment, at least on one.
+
+    Threads that outnumber the free cores wait for each other at every layer: on two cores with
+    other load, two threads were measured to take 10 times as long for a training step as one.
+    """
+    cores = psutil.cpu_count() or 1
+    busy = psutil.cpu_percent(interval=0.5) / 100
+    threads = max(1, round(cores * (1 - busy)))
+    torch.set_num_threads(threads)
+    logger.info("computing on %d of %d cores", threads, cores)
 
 
 def best_device() -> torch.device:

@@ -210,12 +210,14 @@ def turn(project_id: int, force: bool) -> dict[str, Any] | None:
         ``version`` that serves after it; None when another process is at it.
     """
     # The worker process imports these once, before it forks; the web process never does.
+    from ml_backend.hardware import use_free_cores
     from ml_backend.loop import Loop
 
     settings = Settings.from_env()
     with JobQueue(connect(settings)).exclusive(project_id, force=force) as alone:
         if not alone:
             return None
+        use_free_cores()
         report = JobReport(get_current_job())
         with LabelStudioClient(settings) as client:
             state = Loop(settings, client).turn(project_id, force=force, report=report)
@@ -264,13 +266,24 @@ def reconcile(client: LabelStudioClient, jobs: JobQueue) -> None:
             jobs.request_turn(project_id)
 
 
+def failure_trace(job: Job) -> str:
+    """Return the traceback that a job ended with; empty when there is none."""
+    result = job.latest_result()
+    return (result.exc_string or "") if result else ""
+
+
+def is_abandoned(job: Job) -> bool:
+    """Return whether a job's worker died with it."""
+    return AbandonedJobError.__name__ in failure_trace(job)
+
+
 def _is_due(project: Json, latest: Job | None) -> bool:
     status = latest.get_status() if latest else None
     if latest is None or status in {JobStatus.QUEUED, JobStatus.STARTED}:
         return latest is None
     if status == JobStatus.FAILED:
-        ended = latest.ended_at
-        abandoned = AbandonedJobError.__name__ in (latest.exc_info or "")
-        return abandoned or ended is None or (now() - ended).total_seconds() > RETRY_AFTER_S
+        if is_abandoned(latest) or latest.ended_at is None:
+            return True
+        return (now() - latest.ended_at).total_seconds() > RETRY_AFTER_S
     left = latest.return_value() or {}
     return any(left.get(key) != value for key, value in project_state(project).items())

@@ -122,7 +122,7 @@ class Loop:
             pool.training,
             pool.validation,
             TrainingSpec(
-                classes=label_map.names, effort=options.training_effort, seed=project_id
+                classes=label_map.names, effort=options.training_effort, seed=len(pool.annotations)
             ),
             parent,
             self._logs / str(project_id) / version,
@@ -198,4 +198,4 @@ def _lead_time_s(task: Mapping[str, Any]) -> float:
 
 
 def _versions(task: Mapping[str, Any]) -> set[str]:
-    return set((task.get("predictions_model_versions") or "").split(","))
+    return {name.strip() for name in (task.get("predictions_model_versions") or "").split(",")}

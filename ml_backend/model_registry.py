@@ -151,8 +151,14 @@ class ModelRegistry:
             raise ModelDamagedError(path, str(exc)) from exc
 
     def cards(self, project_id: int) -> list[ModelCard]:
-        """Return the cards of all versions of a project, oldest first."""
-        return [self.card(project_id, version) for version in self._versions(project_id)]
+        """Return the cards of all versions of a project, oldest first; unreadable ones left out."""
+        cards = []
+        for version in self._versions(project_id):
+            try:
+                cards.append(self.card(project_id, version))
+            except ModelDamagedError as exc:
+                logger.warning("project %d: %s", project_id, exc)
+        return cards
 
     def load(self, project_id: int, version: str) -> tuple[UNet, ModelCard]:
         """Return the network of a version, on the CPU and in evaluation mode, and its card.

@@ -9,7 +9,7 @@ from rq.job import Job, JobStatus
 from biosegment.errors import LabelStudioError, QueueError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json
-from ml_backend.jobs import JobQueue
+from ml_backend.jobs import JobQueue, failure_trace, is_abandoned
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
 
@@ -29,6 +29,19 @@ class Activity:
     """How much of the stage is done."""
     reason: str
     """Why it failed, in one sentence."""
+
+    @property
+    def sentence(self) -> str:
+        """What it is doing, in words."""
+        match self.state:
+            case "started":
+                return f"{self.stage or 'starting'}, {self.percent} %"
+            case "queued":
+                return "waiting for a worker"
+            case "failed":
+                return f"failed: {self.reason}"
+            case _:
+                return "idle"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +69,7 @@ def overview(
         connected = set(client.connected_projects())
         projects = [p for p in client.projects() if p["id"] in connected]
         with ThreadPoolExecutor(8) as pool:
-            heads = list(pool.map(lambda p: client.head_of_queue(p["id"], HEAD), projects))
+            heads = list(pool.map(lambda project: _head(client, project), projects))
     except LabelStudioError as exc:
         problems.append(str(exc))
         projects = [_unknown(project_id) for project_id in registry.projects()]
@@ -74,6 +87,11 @@ def overview(
         activity = activities.get(project["id"])
         statuses.append(ProjectStatus(project, card, len(cards), activity, head))
     return statuses, problems
+
+
+def _head(client: LabelStudioClient, project: Json) -> list[Json]:
+    # Label Studio fails to order no tasks.
+    return client.head_of_queue(project["id"], HEAD) if project["task_number"] else []
 
 
 def _unknown(project_id: int) -> Json:
@@ -98,6 +116,8 @@ def failure_reason(job: Job) -> str:
     """Return why a job failed, in one sentence; empty when it did not."""
     if job.get_status() != JobStatus.FAILED:
         return ""
-    last_line = (job.exc_info or "").strip().rpartition("\n")[2]
+    last_line = failure_trace(job).strip().rpartition("\n")[2]
+    if not last_line or is_abandoned(job):
+        return "The worker died; another turn follows."
     kind, _, sentence = last_line.partition(": ")
-    return sentence if kind.startswith("biosegment.") else last_line or "The worker died."
+    return sentence if kind.startswith("biosegment.") else last_line

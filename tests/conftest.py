@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 from functools import cached_property
-from pathlib import Path
 
+import psutil
 import pytest
 from redis import Redis
 from redis.exceptions import RedisError
@@ -49,6 +49,10 @@ class RedisProcess:
         self._process.kill()
         self._process.wait()
 
+    @property
+    def pid(self):
+        return self._process.pid
+
 
 def _pings(connection):
     try:
@@ -62,7 +66,7 @@ def wait_until(condition, timeout_s, what):
     deadline = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < deadline, f"waited {timeout_s} s in vain until {what}"
-        time.sleep(0.2)
+        time.sleep(0.05)
     return value
 
 
@@ -154,23 +158,18 @@ class LocalStack:
         )
 
     def pids(self, part_of_command):
-        """Return the processes of this stack whose command line holds a text."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-                environment = (folder / "environ").read_bytes().decode()
-            except OSError:
-                continue
-            if part_of_command in command and str(self.data_root) in environment:
-                found.append(int(folder.name))
-        return sorted(found)
+        """Return the processes of this stack whose command line holds a text, oldest first."""
+        pidfile = self.data_root / "stack" / "supervisord.pid"
+        if not pidfile.exists():
+            return []
+        processes = psutil.Process(int(pidfile.read_text())).children(recursive=True)
+        return sorted(p.pid for p in processes if part_of_command in " ".join(p.cmdline()))
 
-    def cli(self, *arguments):
+    def cli(self, *arguments, **environment):
         """Run a command of the command line; returns the finished process."""
         return subprocess.run(
             [sys.executable, "-c", "from biosegment.cli import main; main()", *arguments],
-            env=self.environment | {"COLUMNS": "200"},
+            env=self.environment | {"COLUMNS": "200"} | environment,
             capture_output=True,
             text=True,
             check=False,
@@ -179,10 +178,16 @@ class LocalStack:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory):
+def new_stack():
+    """Return a function that gives a stack, not started, on free ports and a folder."""
+    return lambda folder: LocalStack(folder / "data", free_port(), free_port())
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory, new_stack):
     """The whole stack on free ports and an empty data folder."""
     folder = tmp_path_factory.mktemp("stack")
-    local = LocalStack(folder / "data", free_port(), free_port())
+    local = new_stack(folder)
     local.start()
     yield local
     local.stop()

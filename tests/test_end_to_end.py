@@ -91,8 +91,8 @@ class Page:
         image = self._page.locator(".konvajs-content canvas").first
         expect(image).to_be_visible(timeout=60_000)
         self._page.wait_for_timeout(1500)
-        number = self._page.locator("text=/^#\\d+$/").first.inner_text()
-        return int(number.removeprefix("#"))
+        text = self._page.locator(".lsf-current-task__task-id").inner_text()
+        return int(text.split()[0].removeprefix("#"))
 
     def paint(self, start, end):
         """Brush from one point to another; both (y, x) as fractions of the image."""
@@ -112,12 +112,12 @@ class Page:
         with self._page.expect_response(
             lambda r: "/annotations" in r.url and r.request.method == "POST"
         ) as answer:
-            self._page.get_by_role("button", name="Submit", exact=False).last.click()
+            self._page.get_by_role("button", name="Submit current annotation").click()
         assert answer.value.status == 201
 
     def regions(self):
         """Return how many regions the side panel lists."""
-        return self._page.locator(".lsf-outliner-item__title, [class*=outliner-item__title]").count()
+        return self._page.locator(".lsf-outliner-item__title").count()
 
     def status_page(self):
         """Open the backend's status page and return its text."""
@@ -195,9 +195,10 @@ def test_the_loop(stack, project, page, truth, wait_until):
     # After k = 3 submissions a version appears and orders the queue.
     others = annotate_truth(stack, project, truth, 2)
     assert len({painted, *others}) == 3
-    wait_until(lambda: client.project(project_id)["model_version"], 300, "a version serves")
-    first = registry.current(project_id)
-    assert client.project(project_id)["model_version"] == first
+    first = wait_until(lambda: registry.current(project_id), 300, "a version is there")
+    wait_until(
+        lambda: client.project(project_id)["model_version"] == first, 60, "it orders the queue"
+    )
     assert set(registry.card(project_id, first).annotations) == {
         str(a["id"]) for t in client.annotated_tasks(project_id) for a in t["annotations"]
     }
@@ -216,9 +217,9 @@ def test_the_loop(stack, project, page, truth, wait_until):
     ranked = queue(stack, project)
     served = page.label_all_tasks()
     assert served == ranked[0]
-    [prediction] = [
-        p for p in client._sdk.predictions.list(task=served) if p.model_version == second
-    ]
+    predictions = client._sdk.predictions.list(task=served)
+    print("DEBUG", [(p.id, p.task, p.model_version, p.score) for p in predictions])
+    [prediction] = [p for p in predictions if p.model_version == second]
     assert len(prediction.result) == 1
     assert page.regions() == 1
     page.shot("prediction")

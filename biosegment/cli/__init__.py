@@ -4,6 +4,7 @@ This package is the composition root: the only one that imports importers, expor
 ml_backend, each inside the command that needs it, so that ``biosegment --help`` stays fast.
 """
 
+import logging
 import sys
 
 import typer
@@ -13,6 +14,7 @@ from biosegment import __version__
 from biosegment.cli.console import errors
 from biosegment.cli.demo import demo
 from biosegment.cli.importing import import_command
+from biosegment.cli.loop import status, train
 from biosegment.cli.up import up
 from biosegment.errors import BioSegmentError
 
@@ -25,6 +27,8 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(up)
 app.command("import")(import_command)
+app.command()(status)
+app.command()(train)
 
 
 def _version(asked: bool) -> None:
@@ -44,6 +48,8 @@ def _options(
 
 def main() -> None:
     """Run the command line; an error that its user can act on is one sentence and exit code 1."""
+    # The readers check what they read; tifffile's own complaints would only repeat theirs.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     try:
         app()
     except BioSegmentError as exc:

@@ -107,7 +107,7 @@ def _import(files: "SampleFiles", local: stack.Stack, options: LoopOptions) -> "
     from importers.project import ProjectPlan
 
     plan = ProjectPlan(
-        title=f"Demo: {files.name}", labels=[LABEL], volume=files.name, region=first_half
+        title=f"Demo: {files.name}"[:50], labels=[LABEL], volume=files.name, region=first_half
     )
     imported = import_and_show(files.raw, plan, local.settings, options)
     if files.labels is not None:

@@ -13,9 +13,7 @@ from biosegment.cli.console import console
 from biosegment.log import configure_logging
 from biosegment.settings import Settings
 
-Port = Annotated[
-    int, typer.Option("--port", min=1, max=65535, help="Where Label Studio listens.")
-]
+Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Where Label Studio listens.")]
 BackendPort = Annotated[
     int, typer.Option("--backend-port", min=1, max=65535, help="Where the backend listens.")
 ]

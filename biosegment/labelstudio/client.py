@@ -7,7 +7,7 @@ Addresses and payloads: https://api.labelstud.io. What the calls were seen to do
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any, Final, Self, cast
 from urllib.parse import urljoin, urlsplit
@@ -28,6 +28,7 @@ from biosegment.settings import LoopOptions, Settings
 
 BACKEND_TITLE: Final = "BioSegment"
 RANK_VIEW_TITLE: Final = "By rank"
+ALL_VIEW_TITLE: Final = "All tasks"
 BATCH: Final = 500
 """Tasks or predictions sent in one request."""
 PAGE: Final = 500
@@ -45,6 +46,44 @@ UNLABELLED: Final[Json] = {
     ],
 }
 """Data Manager filter: tasks without an annotation."""
+_COMPUTED: Final = (
+    "annotations_ids",
+    "annotations_results",
+    "annotators",
+    "avg_lead_time",
+    "completed_at",
+    "draft_exists",
+    "file_upload",
+    "predictions_results",
+    "predictions_score",
+    "storage_filename",
+)
+VERSIONS_COLUMN: Final[Json] = {
+    "hiddenColumns": {
+        place: [f"tasks:{column}" for column in _COMPUTED] for place in ("explore", "labeling")
+    }
+}
+"""Data Manager query: Label Studio fills a computed column, such as the versions of a task's
+predictions, only where columns are hidden and this one is not."""
+_TELLS_NOTHING: Final = (
+    "inner_id",
+    "cancelled_annotations",
+    "total_predictions",
+    "annotations_results",
+    "annotations_ids",
+    "predictions_results",
+    "predictions_model_versions",
+    "file_upload",
+    "storage_filename",
+    "created_at",
+    "updated_at",
+    "updated_by",
+    "draft_exists",
+)
+HIDDEN_COLUMNS: Final[Json] = {
+    place: [f"tasks:{column}" for column in _TELLS_NOTHING] for place in ("explore", "labeling")
+}
+"""Columns of the Data Manager that tell an expert nothing."""
 
 
 class LabelStudioClient:
@@ -103,11 +142,19 @@ class LabelStudioClient:
                 raise ApiError(status_code=response.status_code, body=response.text)
         return cast("httpx.Response", response)
 
+    def _json(self, method: str, path: str, **kwargs: Any) -> Any:  # noqa: ANN401
+        response = self._request(method, path, **kwargs)
+        try:
+            return response.json()
+        except ValueError as exc:
+            reason = "what answers is not Label Studio; check LABEL_STUDIO_URL"
+            raise LabelStudioError(self.url, reason) from exc
+
     # Projects
 
     def check(self) -> None:
         """Raise unless Label Studio answers and takes the token."""
-        self._request("GET", "api/current-user/whoami")
+        self._json("GET", "api/current-user/whoami")
 
     def projects(self) -> list[Json]:
         """Return ``id``, ``title``, ``model_version`` and counts of all projects."""
@@ -116,7 +163,7 @@ class LabelStudioClient:
         page = 1
         while True:
             params = {"page": page, "page_size": PAGE, "include": wanted}
-            answer = self._request("GET", "api/projects/", params=params).json()
+            answer = self._json("GET", "api/projects/", params=params)
             found += answer["results"]
             if not answer["next"]:
                 return found
@@ -124,7 +171,7 @@ class LabelStudioClient:
 
     def project(self, project_id: int) -> Json:
         """Return one project, ``label_config`` and ``model_version`` included."""
-        return cast("Json", self._request("GET", f"api/projects/{project_id}/").json())
+        return cast("Json", self._json("GET", f"api/projects/{project_id}/"))
 
     def find_project(self, name: str) -> Json:
         """Return the project with this title, or with this number.
@@ -160,7 +207,7 @@ class LabelStudioClient:
 
     def model_versions(self, project_id: int) -> list[str]:
         """Return the versions that the project holds predictions of."""
-        counts = self._request("GET", f"api/projects/{project_id}/model-versions/").json()
+        counts = self._json("GET", f"api/projects/{project_id}/model-versions/")
         return list(counts)
 
     def delete_predictions(self, project_id: int, version: str) -> None:
@@ -174,20 +221,21 @@ class LabelStudioClient:
         """Return ``id``, ``data``, ``is_labeled``, ``total_annotations`` and
         ``predictions_model_versions`` of all tasks.
         """  # noqa: D205
-        wanted = "id,data,is_labeled,total_annotations,cancelled_annotations"
+        wanted = "id,data,is_labeled,total_annotations,predictions_model_versions"
         params = {
             "project": project_id,
             "fields": "task_only",
-            "include": f"{wanted},predictions_model_versions",
+            "include": wanted,
             "page_size": PAGE,
+            "query": json.dumps(VERSIONS_COLUMN),
         }
         tasks: list[Json] = []
         while True:
             page = len(tasks) // PAGE + 1
-            answer = self._request("GET", "api/tasks/", params=params | {"page": page}).json()
+            answer = self._json("GET", "api/tasks/", params=params | {"page": page})
             tasks += answer["tasks"]
             progress(len(tasks), answer["total"])
-            if len(answer["tasks"]) < PAGE:
+            if len(tasks) >= answer["total"]:
                 return tasks
 
     def head_of_queue(self, project_id: int, count: int) -> list[Json]:
@@ -200,14 +248,14 @@ class LabelStudioClient:
             "page_size": count,
             "query": json.dumps(query),
         }
-        answer = self._request("GET", "api/tasks/", params=params).json()
+        answer = self._json("GET", "api/tasks/", params=params)
         return cast("list[Json]", answer["tasks"])
 
     def annotated_tasks(self, project_id: int) -> list[Json]:
         """Return all tasks that have annotations, with them in full."""
         params = {"exportType": "JSON"}
-        response = self._request("GET", f"api/projects/{project_id}/export", params=params)
-        return cast("list[Json]", response.json())
+        path = f"api/projects/{project_id}/export"
+        return cast("list[Json]", self._json("GET", path, params=params))
 
     def create_tasks(
         self, project_id: int, data: Sequence[Json], progress: Progress = ignore
@@ -221,7 +269,7 @@ class LabelStudioClient:
     def next_task(self, project_id: int) -> Json | None:
         """Return the task that Label Studio serves this user next, None when all are labelled."""
         try:
-            return cast("Json", self._request("GET", f"api/projects/{project_id}/next").json())
+            return cast("Json", self._json("GET", f"api/projects/{project_id}/next"))
         except LabelStudioError as exc:
             cause = exc.__cause__
             if isinstance(cause, ApiError) and cause.status_code == 404:
@@ -231,8 +279,7 @@ class LabelStudioClient:
     def annotate(self, task_id: int, regions: Sequence[Json], lead_time_s: float) -> Json:
         """Submit an annotation as this user and return it."""
         body = {"result": list(regions), "lead_time": lead_time_s}
-        response = self._request("POST", f"api/tasks/{task_id}/annotations/", json=body)
-        return cast("Json", response.json())
+        return cast("Json", self._json("POST", f"api/tasks/{task_id}/annotations/", json=body))
 
     def import_predictions(
         self, project_id: int, predictions: Sequence[Json], progress: Progress = ignore
@@ -295,7 +342,11 @@ class LabelStudioClient:
                 )
             elif backends[0].extra_params != extra_params:
                 self._sdk.ml.update(
-                    backends[0].id, project=project_id, extra_params=extra_params, **auth
+                    backends[0].id,
+                    project=project_id,
+                    url=settings.backend_url,
+                    extra_params=extra_params,
+                    **auth,
                 )
         self.connect_webhook(project_id)
 
@@ -336,18 +387,16 @@ class LabelStudioClient:
                     return self._settings.loop.updated(known)
         return None
 
-    def add_rank_view(self, project_id: int) -> None:
-        """Add a Data Manager tab in the order of the queue, unlabelled tasks only, once."""
+    def add_views(self, project_id: int) -> None:
+        """Add two Data Manager tabs, once: the queue in its order, and all tasks."""
         with self._errors():
-            views = self._sdk.views.list(project=project_id)
-        if any(_view_title(view) == RANK_VIEW_TITLE for view in views):
-            return
-        data = {
-            "title": RANK_VIEW_TITLE,
-            "ordering": ["tasks:predictions_score"],
-            "filters": UNLABELLED,
-        }
-        self._request("POST", "api/dm/views/", json={"project": project_id, "data": data})
+            present = {_view_title(view) for view in self._sdk.views.list(project=project_id)}
+        queue = {"ordering": ["tasks:predictions_score"], "filters": UNLABELLED}
+        for title, shown in ((RANK_VIEW_TITLE, queue), (ALL_VIEW_TITLE, {})):
+            if title not in present:
+                data = {"title": title, "hiddenColumns": HIDDEN_COLUMNS, **shown}
+                body = {"project": project_id, "data": data}
+                self._request("POST", "api/dm/views/", json=body)
 
     @property
     def _webhook_url(self) -> str:
@@ -379,6 +428,9 @@ def authorization_header(settings: Settings) -> dict[str, str]:
 
 def _detail(body: object) -> str:
     """Return what an error answer says, in one line."""
+    if isinstance(body, str):
+        with suppress(ValueError):
+            body = json.loads(body)
     if isinstance(body, Mapping):
         errors = body.get("validation_errors")
         if isinstance(errors, Mapping):

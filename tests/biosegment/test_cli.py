@@ -68,11 +68,11 @@ def test_version(run):
     [
         ["fly"],
         ["import"],
-        ["import", "a.tif", "--project", "EM"],
-        ["import", "a.tif", "--project", "EM", "--labels", "a", "--colour", "red"],
-        ["import", "a.tif", "--project", "EM", "--labels", "a", "--tile", "4"],
-        ["import", "a.tif", "--project", "EM", "--labels", "a", "--tile", "many"],
-        ["import", "a.tif", "--project", "EM", "--labels", "a", "--retrain-every", "0"],
+        ["import", "a.tif", "--project", "EM stack"],
+        ["import", "a.tif", "--project", "EM stack", "--labels", "a", "--colour", "red"],
+        ["import", "a.tif", "--project", "EM stack", "--labels", "a", "--tile", "4"],
+        ["import", "a.tif", "--project", "EM stack", "--labels", "a", "--tile", "many"],
+        ["import", "a.tif", "--project", "EM stack", "--labels", "a", "--retrain-every", "0"],
         ["up", "--port", "99999"],
         ["up", "--backend-port", "0"],
         ["demo", "--simulate", "-1"],
@@ -88,7 +88,7 @@ def test_a_command_line_that_makes_no_sense_exits_with_2(run, data_root, argumen
 
 
 def import_command(source, *options):
-    return ["import", source, "--project", "EM", "--labels", "mitochondria", *options]
+    return ["import", source, "--project", "EM stack", "--labels", "mitochondria", *options]
 
 
 def test_import_without_label_studio_writes_nothing(run, source, data_root, free_port):

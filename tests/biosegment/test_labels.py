@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from biosegment.errors import LabelConfigError
 from biosegment.labels import BACKGROUND, PALETTE, LabelMap, labelling_config
 
-names = st.text(
-    st.characters(exclude_categories=["Cs", "Cc", "Cn"]), min_size=1, max_size=12
-).map(str.strip)
+names = st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"]), min_size=1, max_size=12).map(
+    str.strip
+)
 label_lists = st.lists(names.filter(bool), min_size=1, max_size=9, unique=True).filter(
     lambda labels: labels != [BACKGROUND]
 )
@@ -54,7 +54,8 @@ def test_labels_that_cannot_be_told_apart_or_segmented_are_refused(labels):
 
 def test_a_configuration_of_someone_else_is_read():
     text = config(
-        '<Label value="vesicle" background="#123456"/><Label value="background"/><Label value="mt"/>'
+        '<Label value="vesicle" background="#123456"/><Label value="background"/>'
+        '<Label value="mt"/>'
     )
     label_map = LabelMap.from_config(text)
     assert label_map.names == (BACKGROUND, "vesicle", "mt")

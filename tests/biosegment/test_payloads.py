@@ -95,7 +95,7 @@ def test_a_task_shows_the_images_that_the_import_writes():
     ],
 )
 def test_a_task_that_no_import_made_is_named(data):
-    with pytest.raises(TaskError, match="^Task 7 cannot be used: "):
+    with pytest.raises(TaskError, match=r"^Task 7 cannot be used: "):
         shown_tiles({"id": 7, "data": data})
 
 
@@ -240,7 +240,7 @@ def without(region, key):
     ],
 )
 def test_an_annotation_that_cannot_be_used_is_named(region, said):
-    with pytest.raises(TaskError, match="^Task 7 cannot be used: annotation 1 ") as caught:
+    with pytest.raises(TaskError, match=r"^Task 7 cannot be used: annotation 1 ") as caught:
         masks_of(annotation(brush(1), region), context=1)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -281,7 +281,9 @@ def test_regions_belong_to_the_tags_of_the_configuration():
         '<View><Image name="img" value="$em"/><BrushLabels name="tag" toName="img">'
         '<Label value="mitochondria"/></BrushLabels></View>'
     )
-    (region,) = prediction_regions([np.eye(6, 9, dtype=np.uint8)], NAMES, LabelMap.from_config(text))
+    (region,) = prediction_regions(
+        [np.eye(6, 9, dtype=np.uint8)], NAMES, LabelMap.from_config(text)
+    )
     assert (region["from_name"], region["to_name"]) == ("tag", "img")
     assert (region["original_width"], region["original_height"]) == (9, 6)
 

@@ -20,8 +20,7 @@ def ports():
     with socket.socket() as one, socket.socket() as other:
         for probe in (one, other):
             probe.bind(("127.0.0.1", 0))
-        found = one.getsockname()[1], other.getsockname()[1]
-    return found
+        return one.getsockname()[1], other.getsockname()[1]
 
 
 @pytest.fixture

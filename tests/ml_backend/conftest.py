@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from biosegment.geometry import Roi
 from biosegment.labels import LabelMap, labelling_config
 from biosegment.labelstudio.payloads import task_data
 from biosegment.store import VolumeStore, volume_path
@@ -83,15 +84,9 @@ def volume(settings):
     path = volume_path(settings.data_root, "sample")
     path.parent.mkdir(parents=True)
     store = VolumeStore.create(path, SHAPE, np.uint8)
-    store.write(store_region(), block)
+    store.write(Roi.whole(SHAPE), block)
     store.finish((0, 255), {"name": "made here"})
     return block
-
-
-def store_region():
-    from biosegment.geometry import Roi
-
-    return Roi.whole(SHAPE)
 
 
 @pytest.fixture
@@ -107,8 +102,22 @@ def make_task():
 
 
 @pytest.fixture
-def app(settings):
-    return create_app(settings)
+def make_app():
+    """Make applications, and close what they opened."""
+    made = []
+
+    def make(settings):
+        made.append(create_app(settings))
+        return made[-1]
+
+    yield make
+    for app in made:
+        app.extensions["biosegment"].client.close()
+
+
+@pytest.fixture
+def app(make_app, settings):
+    return make_app(settings)
 
 
 @pytest.fixture

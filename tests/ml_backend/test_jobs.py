@@ -1,0 +1,195 @@
+import json
+import threading
+from dataclasses import replace
+
+import pytest
+from rq.job import JobStatus
+
+from biosegment.errors import QueueError
+from biosegment.labelstudio.client import LabelStudioClient
+from ml_backend.jobs import JobQueue, connect, reconcile
+
+
+@pytest.fixture
+def connection(settings):
+    with connect(settings, timeout_s=0.5) as connection:
+        yield connection
+
+
+@pytest.fixture
+def jobs(connection):
+    return JobQueue(connection)
+
+
+def waiting(jobs):
+    return jobs.queue.job_ids
+
+
+def take(jobs):
+    """Take the next job off the queue as a worker does; returns it, started."""
+    job = jobs.job(jobs.queue.pop_job_id())
+    job.set_status(JobStatus.STARTED)
+    return job
+
+
+def test_repeated_requests_make_one_job(jobs):
+    ids = {jobs.request_turn(1) for _ in range(20)}
+    assert waiting(jobs) == list(ids)
+    assert len(ids) == 1
+
+
+def test_requests_at_the_same_time_make_one_job(settings):
+    ids = []
+
+    def ask():
+        with connect(settings) as connection:
+            ids.append(JobQueue(connection).request_turn(1))
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(ids) == 8
+    assert len(set(ids)) == 1
+
+
+def test_each_project_has_its_own_turn(jobs):
+    assert len({jobs.request_turn(number) for number in (1, 11, 111, 2)}) == 4
+    assert len(waiting(jobs)) == 4
+
+
+def test_one_more_turn_waits_while_one_runs(jobs):
+    first = jobs.request_turn(1)
+    assert take(jobs).id == first
+    second = jobs.request_turn(1)
+    assert second != first
+    assert jobs.request_turn(1) == second
+    assert waiting(jobs) == [second]
+
+
+def test_start_training_waits_beside_a_turn_that_may_not_train(jobs):
+    plain = jobs.request_turn(1)
+    forced = jobs.request_turn(1, force=True)
+    assert forced != plain
+    assert jobs.request_turn(1, force=True) == forced
+    assert waiting(jobs) == [plain, forced]
+    assert jobs.job(forced).args == [1, True]
+
+
+def test_a_forced_turn_serves_whoever_asks_for_any(jobs):
+    forced = jobs.request_turn(1, force=True)
+    assert jobs.request_turn(1) == forced
+    assert waiting(jobs) == [forced]
+
+
+def test_jobs_are_json_that_runs_no_code(jobs, connection):
+    job = jobs.job(jobs.request_turn(3))
+    data = connection.hget(job.key, "data")
+    content = json.loads(_decompressed(data))
+    assert content[0] == "ml_backend.jobs.turn"
+    assert content[2] == [3, False]
+
+
+def _decompressed(data):
+    import zlib
+
+    return zlib.decompress(data)
+
+
+def test_a_job_is_found_by_its_id_and_by_its_project(jobs):
+    job_id = jobs.request_turn(1)
+    assert jobs.job(job_id).get_status() == JobStatus.QUEUED
+    assert jobs.latest(1).id == job_id
+    assert jobs.latest(2) is None
+    assert jobs.running(1) is None
+    assert jobs.job("turn-1-long-ago") is None
+    assert jobs.counts() == {"queued": 1, "started": 0, "finished": 0, "failed": 0}
+
+
+def test_two_processes_never_run_the_same_project(jobs):
+    with jobs.exclusive(1) as alone:
+        assert alone
+        with jobs.exclusive(1) as second:
+            assert not second
+        with jobs.exclusive(2) as other:
+            assert other
+        assert waiting(jobs) == []
+    (again,) = waiting(jobs)
+    assert jobs.job(again).args == [1, False]
+
+
+def test_any_number_of_processes_turned_away_lead_to_one_more_turn(jobs):
+    with jobs.exclusive(1):
+        for _ in range(5):
+            with jobs.exclusive(1) as second:
+                assert not second
+    assert len(waiting(jobs)) == 1
+
+
+def test_a_forced_turn_that_is_turned_away_is_not_forgotten(jobs):
+    with jobs.exclusive(1):
+        with jobs.exclusive(1, force=True) as second:
+            assert not second
+        with jobs.exclusive(1) as third:
+            assert not third
+    (again,) = waiting(jobs)
+    assert jobs.job(again).args == [1, True]
+
+
+def test_nobody_turned_away_leads_to_no_other_turn(jobs):
+    for _ in range(3):
+        with jobs.exclusive(1) as alone:
+            assert alone
+    assert waiting(jobs) == []
+
+
+def test_a_turn_that_fails_lets_go(jobs):
+    with pytest.raises(ValueError, match="no"), jobs.exclusive(1):
+        raise ValueError("no")
+    with jobs.exclusive(1) as alone:
+        assert alone
+
+
+def test_a_lock_survives_as_long_as_its_holder(jobs, connection):
+    with jobs.exclusive(1):
+        assert 50 < connection.ttl("biosegment:running:1") <= 60
+
+
+def test_a_queue_that_does_not_answer_is_one_sentence(jobs, redis_process):
+    redis_process.stop()
+    for call in (
+        lambda: jobs.request_turn(1),
+        lambda: jobs.job("a"),
+        lambda: jobs.latest(1),
+        lambda: jobs.running(1),
+        jobs.counts,
+    ):
+        with pytest.raises(QueueError, match=r"^The job queue \(Redis at .*\) does not answer"):
+            call()
+    redis_process.start()
+    assert jobs.request_turn(1)
+
+
+def test_the_sentence_hides_the_password(settings):
+    secret = replace(settings, redis_url="redis://:nobody-sees@127.0.0.1:1/0")
+    with connect(secret, timeout_s=0.5) as connection, pytest.raises(QueueError) as caught:
+        JobQueue(connection).counts()
+    assert "127.0.0.1:1" in str(caught.value)
+    assert "nobody-sees" not in str(caught.value)
+
+
+@pytest.mark.stack
+def test_what_was_lost_with_redis_is_found_again(stack, jobs):
+    """A queue that knows of nothing asks for a turn of each connected project, once."""
+    with LabelStudioClient(stack.settings) as client:
+        config = '<View><Image name="i" value="$image"/><BrushLabels name="b" toName="i">'
+        config += '<Label value="cell"/></BrushLabels></View>'
+        number = client.create_project("Lost with Redis", config)["id"]
+        unconnected = client.create_project("Not connected", config)["id"]
+        client.connect_backend(number, stack.settings.loop)
+        reconcile(client, jobs)
+        reconcile(client, jobs)
+    asked = [jobs.job(each).args[0] for each in waiting(jobs)]
+    assert asked.count(number) == 1
+    assert unconnected not in asked

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from biosegment.errors import UnknownStrategyError
+from biosegment.labels import LabelMap, labelling_config
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.labelstudio.payloads import annotated_masks
+from ml_backend import ranking
+from ml_backend.pixels import TaskImages
+from ml_backend.predictions import Model
+from ml_backend.ranking import rank
+
+
+@pytest.fixture
+def images(settings):
+    with LabelStudioClient(settings) as client:
+        yield TaskImages(settings, client)
+
+
+@pytest.fixture
+def model(serve, registry):
+    return Model(registry, 1, serve(1))
+
+
+@pytest.fixture
+def ranked(model, images, label_map):
+    """Rank a pool; returns the predictions."""
+
+    def run(pool, strategy="entropy", label_map=label_map, report=lambda *_: None):
+        return rank(pool, model, images, label_map, strategy, report)
+
+    return run
+
+
+@pytest.fixture
+def thirds(volume, make_task):
+    """A dark, an unsure and a bright tile."""
+    return [make_task(number, z=3, x=32 * i) for i, number in enumerate((10, 11, 12))]
+
+
+def test_what_the_model_is_least_sure_of_comes_first(ranked, thirds, model):
+    predictions = ranked(thirds)
+    assert [each["task"] for each in predictions] == [11, 10, 12]
+    scores = [each["score"] for each in predictions]
+    assert scores == sorted(scores)
+    assert 0 <= scores[0] < scores[-1] <= 1
+    assert {each["model_version"] for each in predictions} == {model.version}
+
+
+@pytest.mark.parametrize("strategy", ["entropy", "random"])
+def test_every_task_gets_its_mask(ranked, volume, make_task, label_map, strategy):
+    pool = [make_task(number, z=number) for number in range(3)]
+    predictions = ranked(pool, strategy)
+    assert sorted(each["task"] for each in predictions) == [0, 1, 2]
+    for each in predictions:
+        task = pool[each["task"]] | {"annotations": [{"id": 1, "result": each["result"]}]}
+        (mask,) = annotated_masks(task, label_map).values()
+        np.testing.assert_array_equal(mask, volume[each["task"], :32, :32] > 0)
+
+
+def test_all_slices_of_a_task_get_masks(ranked, volume, make_task):
+    label_map = LabelMap.from_config(labelling_config(["mitochondria"], slices=True))
+    predictions = ranked([make_task(1, z=1, context=1)], label_map=label_map)
+    assert [region["item_index"] for region in predictions[0]["result"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("strategy", ["entropy", "random"])
+def test_tasks_far_down_the_queue_have_a_score_alone(
+    ranked, volume, make_task, strategy, monkeypatch
+):
+    monkeypatch.setattr(ranking, "PRELABELLED", 2)
+    predictions = ranked([make_task(number, z=number % 3) for number in range(5)], strategy)
+    assert len(predictions) == 5
+    assert [bool(each["result"]) for each in predictions] == [True, True, False, False, False]
+
+
+@pytest.mark.parametrize("strategy", ["entropy", "random"])
+def test_tasks_that_cannot_be_read_are_left_out(ranked, thirds, make_task, strategy):
+    uploaded = {"id": 90, "data": {"image": "/data/upload/1/photo.png"}}
+    pool = [make_task(91, volume="gone"), thirds[0], uploaded, thirds[1], make_task(92, z=99)]
+    predictions = ranked(pool, strategy)
+    assert sorted(each["task"] for each in predictions) == [10, 11]
+
+
+def test_a_pool_of_tasks_that_cannot_be_read_has_no_order(ranked, make_task):
+    assert ranked([make_task(1), make_task(2)]) == []
+
+
+def test_an_empty_pool_has_no_order(ranked):
+    assert ranked([]) == []
+
+
+def test_the_same_pool_has_the_same_order(ranked, volume, make_task):
+    pool = [make_task(number, z=number % 5) for number in range(10)]
+    one, other = (
+        [each["task"] for each in ranked(pool, strategy)] for strategy in ("random", "random")
+    )
+    assert one == other
+
+
+def test_progress_counts_the_pool(ranked, thirds):
+    told = []
+    ranked(thirds, report=lambda *now: told.append(now))
+    assert told == [("scoring", 1, 3), ("scoring", 2, 3), ("scoring", 3, 3)]
+
+
+def test_a_strategy_that_does_not_exist_is_named(ranked, thirds):
+    with pytest.raises(UnknownStrategyError, match="'guess'; choose one of: entropy, random"):
+        ranked(thirds, "guess")
