@@ -262,3 +262,10 @@ class SampleError(BioSegmentError):
     def __str__(self) -> str:
         name, reason = self.args
         return f"The sample {name} cannot be had ({reason})."
+
+
+class StackRunningError(BioSegmentError):
+    """A stack already runs on this data folder: ``StackRunningError(data_root)``."""
+
+    def __str__(self) -> str:
+        return f"A stack is already running on the data folder {self.args[0]}; stop that one first."

@@ -4,6 +4,7 @@ One supervisor starts them, restarts what dies, and stops all. What they need to
 the folder ``stack`` of the data root, what they print in its ``logs``.
 """
 
+import fcntl
 import hashlib
 import os
 import secrets
@@ -27,7 +28,13 @@ from xmlrpc.client import ServerProxy
 import httpx
 from supervisor.xmlrpc import SupervisorTransport
 
-from biosegment.errors import MissingProgramError, PortInUseError, ServiceError
+from biosegment.errors import (
+    MissingProgramError,
+    PortInUseError,
+    ServiceError,
+    SettingsError,
+    StackRunningError,
+)
 from biosegment.settings import Settings
 from biosegment.tiles import TILES
 
@@ -95,7 +102,7 @@ def prepare(settings: Settings, label_studio_port: int, backend_port: int) -> St
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     (settings.data_root / TILES).mkdir(exist_ok=True)
     known = _secrets(folder / "secrets.env")
-    stack = Stack(
+    return Stack(
         settings=replace(
             settings,
             label_studio_url=f"http://localhost:{label_studio_port}",
@@ -110,8 +117,6 @@ def prepare(settings: Settings, label_studio_port: int, backend_port: int) -> St
         label_studio_port=label_studio_port,
         backend_port=backend_port,
     )
-    _write_private(folder / CONNECTION, stack.settings.environment())
-    return stack
 
 
 def connection(environ: Mapping[str, str]) -> Mapping[str, str]:
@@ -160,16 +165,29 @@ class Supervisor:
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
-        folder = _sockets(stack.settings.data_root)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self._socket = folder / "supervisor.sock"
+        self._socket = _sockets(stack.settings.data_root) / "supervisor.sock"
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
+        folder = self._socket.parent
+        folder.mkdir(mode=0o700, exist_ok=True)
+        if folder.stat().st_uid != os.getuid():
+            raise SettingsError("TMPDIR", f"holds a folder {folder} of another user")
+        with (self._stack.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StackRunningError(str(self._stack.settings.data_root)) from None
+            _write_private(self._stack.folder / CONNECTION, self._stack.settings.environment())
+            self._process = self._start(lock.fileno())
+        return self
+
+    def _start(self, lock: int) -> subprocess.Popen[bytes]:
+        """Start supervisord, which keeps the lock for as long as it lives."""
         config = self._stack.folder / "supervisord.conf"
         with config.open("w") as file:
             self._configuration().write(file)
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)],
             # Secrets travel in the environment, never in a file or a command line.
             env={**os.environ, **_environment(self._stack)},
@@ -177,8 +195,8 @@ class Supervisor:
             stderr=subprocess.DEVNULL,
             # Ctrl-C reaches this process only, which then stops the others in order.
             start_new_session=True,
+            pass_fds=(lock,),
         )
-        return self
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:

@@ -225,3 +225,12 @@ def test_a_port_in_use_is_one_sentence(stack, tmp_path):
         done = stack.cli("up", "--port", str(port), BIOSEGMENT_DATA=str(tmp_path / "data"))
     assert done.returncode == 1
     assert f"Port {port} is in use" in done.stderr
+
+
+def test_a_second_stack_on_the_same_folder_is_refused(stack, new_stack):
+    other = new_stack(stack.data_root.parent)
+    ports = ["--port", str(other.port), "--backend-port", str(other.backend_port)]
+    done = stack.cli("up", *ports)
+    assert done.returncode == 1
+    assert "A stack is already running on the data folder" in done.stderr
+    assert stack.client.projects() is not None

@@ -1,0 +1,58 @@
+"""Queries and tabs of Label Studio's Data Manager."""
+
+from typing import Final
+
+from biosegment.labelstudio.payloads import Json
+
+RANK_VIEW_TITLE: Final = "By rank"
+ALL_VIEW_TITLE: Final = "All tasks"
+UNLABELLED: Final[Json] = {
+    "conjunction": "and",
+    "items": [
+        {
+            "filter": "filter:tasks:total_annotations",
+            "operator": "equal",
+            "type": "Number",
+            "value": 0,
+        }
+    ],
+}
+"""Data Manager filter: tasks without an annotation."""
+_COMPUTED: Final = (
+    "annotations_ids",
+    "annotations_results",
+    "annotators",
+    "avg_lead_time",
+    "completed_at",
+    "draft_exists",
+    "file_upload",
+    "predictions_results",
+    "predictions_score",
+    "storage_filename",
+)
+VERSIONS_COLUMN: Final[Json] = {
+    "hiddenColumns": {
+        place: [f"tasks:{column}" for column in _COMPUTED] for place in ("explore", "labeling")
+    }
+}
+"""Data Manager query: Label Studio fills a computed column, such as the versions of a task's
+predictions, only where columns are hidden and this one is not."""
+_TELLS_NOTHING: Final = (
+    "inner_id",
+    "cancelled_annotations",
+    "total_predictions",
+    "annotations_results",
+    "annotations_ids",
+    "predictions_results",
+    "predictions_model_versions",
+    "file_upload",
+    "storage_filename",
+    "created_at",
+    "updated_at",
+    "updated_by",
+    "draft_exists",
+)
+HIDDEN_COLUMNS: Final[Json] = {
+    place: [f"tasks:{column}" for column in _TELLS_NOTHING] for place in ("explore", "labeling")
+}
+"""Columns of the Data Manager that tell an expert nothing."""
