@@ -119,6 +119,11 @@ def prepare(settings: Settings, label_studio_port: int, backend_port: int) -> St
     )
 
 
+def announce(stack: Stack) -> None:
+    """Write down where the stack is, for `connection`."""
+    _write_private(stack.folder / CONNECTION, stack.settings.environment())
+
+
 def connection(environ: Mapping[str, str]) -> Mapping[str, str]:
     """Return an environment that leads to the local stack, unless it names a Label Studio itself.
 
@@ -178,7 +183,7 @@ class Supervisor:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise StackRunningError(str(self._stack.settings.data_root)) from None
-            _write_private(self._stack.folder / CONNECTION, self._stack.settings.environment())
+            announce(self._stack)
             self._process = self._start(lock.fileno())
         return self
 

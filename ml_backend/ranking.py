@@ -40,7 +40,7 @@ def rank(
     Parameters
     ----------
     pool
-        Unlabelled tasks. One whose image cannot be read is left out, with a line in the log.
+        Unlabelled tasks. One whose image cannot be read comes last, with a line in the log.
     model
         Predicts the masks and what the strategy looks at.
     images
@@ -81,16 +81,18 @@ def rank(
     if not one_pass:
         head = [pool[i] for i in order[:PRELABELLED]]
         masks = _shown_masks(head, model, images, unreadable, partial(report, "predicting"))
-    return [
+    readable = [i for i in order if pool[i]["id"] not in unreadable]
+    ranked = [
         {
             "task": pool[i]["id"],
             "score": float(scores[i]),
             "model_version": model.version,
             "result": model.regions(masks.get(pool[i]["id"], []), label_map),
         }
-        for i in order
-        if pool[i]["id"] not in unreadable
+        for i in readable
     ]
+    last = {"score": 1.0, "model_version": model.version, "result": []}
+    return ranked + [{"task": task_id} | last for task_id in sorted(unreadable)]
 
 
 def _targets(
@@ -101,7 +103,7 @@ def _targets(
         try:
             yield images.target(task)
         except TaskError as exc:
-            logger.warning("left out of the queue: %s", exc)
+            logger.warning("last in the queue: %s", exc)
             unreadable.add(task["id"])
             yield np.zeros((16, 16), np.float32)
         progress(done, len(pool))
@@ -120,7 +122,7 @@ def _shown_masks(
         try:
             shown = [images.read(task, tile) for tile in shown_tiles(task)]
         except TaskError as exc:
-            logger.warning("left out of the queue: %s", exc)
+            logger.warning("last in the queue: %s", exc)
             unreadable.add(task["id"])
         else:
             probs = model.probabilities(iter(shown))

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import cached_property
 
 import psutil
@@ -136,8 +137,11 @@ class LocalStack:
     @property
     def environment(self):
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("LABEL_STUDIO")}
-        fast = {"BIOSEGMENT_RETRAIN_EVERY": "3", "BIOSEGMENT_TRAINING_EFFORT": "0.3", "OMP_NUM_THREADS": "2"}
-        return inherited | {"BIOSEGMENT_DATA": str(self.data_root)} | fast
+        return inherited | {
+            "BIOSEGMENT_DATA": str(self.data_root),
+            "BIOSEGMENT_RETRAIN_EVERY": "3",
+            "BIOSEGMENT_TRAINING_EFFORT": "0.3",
+        }
 
     @property
     def settings(self):
@@ -162,8 +166,12 @@ class LocalStack:
         pidfile = self.data_root / "stack" / "supervisord.pid"
         if not pidfile.exists():
             return []
-        processes = psutil.Process(int(pidfile.read_text())).children(recursive=True)
-        return sorted(p.pid for p in processes if part_of_command in " ".join(p.cmdline()))
+        found = []
+        for process in psutil.Process(int(pidfile.read_text())).children(recursive=True):
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                if part_of_command in " ".join(process.cmdline()):
+                    found.append(process.pid)
+        return sorted(found)
 
     def cli(self, *arguments, **environment):
         """Run a command of the command line; returns the finished process."""

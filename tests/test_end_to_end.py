@@ -233,9 +233,7 @@ def test_the_same_import_adds_nothing(stack, project, tmp_path, truth):
     path = tmp_path / "discs.tif"
     tifffile.imwrite(path, discs(truth.shape)[0], photometric="minisblack")
     before = stack.client.tasks(project["id"])
-    done = stack.cli(
-        "import", str(path), "--project", TITLE, "--labels", "disc", "--tile", "128"
-    )
+    done = stack.cli("import", str(path), "--project", TITLE, "--labels", "disc", "--tile", "128")
     assert done.returncode == 0, done.stderr
     assert "0 tasks added, 27 in all" in done.stdout
     assert stack.client.tasks(project["id"]) == before

@@ -34,6 +34,7 @@ FACTS = {
     "PortInUseError": (8080, "--port"),
     "MissingProgramError": ("redis-server",),
     "ServiceError": ("worker", "data/stack/logs/worker.log", "Killed"),
+    "StackRunningError": ("/srv/data",),
     "LoopStalledError": (3, 1800.0),
     "UnknownStrategyError": ("guess", ("entropy", "random")),
     "SampleError": ("vnc", "no network"),

@@ -7,7 +7,7 @@ import pytest
 
 from biosegment.errors import PortInUseError
 from biosegment.settings import Settings
-from biosegment.stack import CONNECTION, connection, prepare, redis_server
+from biosegment.stack import CONNECTION, announce, connection, prepare, redis_server
 
 
 @pytest.fixture
@@ -26,7 +26,9 @@ def ports():
 @pytest.fixture
 def local(data_root, ports, monkeypatch):
     monkeypatch.delenv("REDIS_URL", raising=False)
-    return prepare(Settings(data_root=data_root), *ports)
+    stack = prepare(Settings(data_root=data_root), *ports)
+    announce(stack)
+    return stack
 
 
 def test_secrets_are_made_once(local, data_root, ports):
@@ -41,7 +43,7 @@ def test_secrets_are_made_once(local, data_root, ports):
 
 def test_secrets_are_for_the_user_only(local):
     files = [path for path in local.folder.iterdir() if path.is_file()]
-    assert {"secrets.env", CONNECTION} <= {path.name for path in files}
+    assert {"secrets.env", CONNECTION} == {path.name for path in files}
     assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
     assert local.password not in repr(local.settings)
     assert local.settings.basic_auth_pass not in repr(local.settings)

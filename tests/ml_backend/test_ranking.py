@@ -75,15 +75,14 @@ def test_tasks_far_down_the_queue_have_a_score_alone(
 
 
 @pytest.mark.parametrize("strategy", ["entropy", "random"])
-def test_tasks_that_cannot_be_read_are_left_out(ranked, thirds, make_task, strategy):
+def test_tasks_that_cannot_be_read_come_last(ranked, thirds, make_task, strategy):
     uploaded = {"id": 90, "data": {"image": "/data/upload/1/photo.png"}}
     pool = [make_task(91, volume="gone"), thirds[0], uploaded, thirds[1], make_task(92, z=99)]
     predictions = ranked(pool, strategy)
-    assert sorted(each["task"] for each in predictions) == [10, 11]
-
-
-def test_a_pool_of_tasks_that_cannot_be_read_has_no_order(ranked, make_task):
-    assert ranked([make_task(1), make_task(2)]) == []
+    assert {each["task"] for each in predictions[:2]} == {10, 11}
+    assert [each["task"] for each in predictions[2:]] == [90, 91, 92]
+    assert {each["score"] for each in predictions[2:]} == {1.0}
+    assert all(each["result"] == [] for each in predictions[2:])
 
 
 def test_an_empty_pool_has_no_order(ranked):
