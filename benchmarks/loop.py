@@ -23,8 +23,9 @@ from biosegment.labelstudio.client import LabelStudioClient, authorization_heade
 from biosegment.labelstudio.payloads import prediction_regions, tile_of
 from biosegment.progress import ignore
 from biosegment.settings import LoopOptions, Settings
-from biosegment.stack import Stack, prepare, running
+from biosegment.stack import Stack, prepare
 from biosegment.store import VolumeStore
+from biosegment.supervisor import running
 from importers.convert import import_labels
 from importers.project import ImportedProject, ProjectPlan, import_project
 from importers.samples import write_synthetic

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import Settings
-from biosegment.stack import redis_server as redis_server_program
+from biosegment.supervisor import redis_server as redis_server_program
 
 for suite in ("importers.testing", "ml_backend.strategies.testing"):
     pytest.register_assert_rewrite(suite)

@@ -53,7 +53,7 @@ def demo(
     if simulate and truth is None and sample not in {"vnc", "synthetic"}:
         raise SettingsError("--simulate", "needs the mask of your stack: add --truth MASK")
 
-    with running_stack(port, backend_port) as (local, supervisor):
+    with running_stack(port, backend_port) as (local, running):
         options = local.settings.loop.updated(
             {"strategy": strategy, "retrain_every": retrain_every}
         )
@@ -69,7 +69,7 @@ def demo(
                 "the next task is the one it is least sure of."
             )
         if not leave:
-            supervisor.wait()
+            running.wait()
 
 
 def _sample_files(sample: str, truth: Path | None, data_root: Path) -> "SampleFiles":

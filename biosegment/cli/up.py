@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from biosegment import stack
 from biosegment.cli.console import console
 from biosegment.log import configure_logging
 from biosegment.settings import Settings
+from biosegment.stack import USER, Stack, prepare
+from biosegment.supervisor import Supervisor, running
 
 Port = Annotated[int, typer.Option("--port", min=1, max=65535, help="Where Label Studio listens.")]
 BackendPort = Annotated[
@@ -27,24 +28,24 @@ def up(port: Port = 8080, backend_port: BackendPort = 9090) -> None:
 
 
 @contextmanager
-def running_stack(port: int, backend_port: int) -> Iterator[tuple[stack.Stack, stack.Supervisor]]:
+def running_stack(port: int, backend_port: int) -> Iterator[tuple[Stack, Supervisor]]:
     """Run the stack on this machine's data folder for as long as the block lasts."""
     settings = Settings.from_env()
     configure_logging(settings.log_level)
-    local = stack.prepare(settings, port, backend_port)
+    local = prepare(settings, port, backend_port)
     try:
-        with stack.running(local, console.print) as supervisor:
+        with running(local, console.print) as supervisor:
             yield local, supervisor
     except KeyboardInterrupt:
         console.print("Everything is stopped; the same command takes up where it stopped.")
 
 
-def introduce(local: stack.Stack) -> None:
+def introduce(local: Stack) -> None:
     """Say where everything is."""
     data = Path(os.path.relpath(local.settings.data_root))
     console.print(
         f"\n[bold]Label Studio[/]  {local.settings.label_studio_url}\n"
-        f"  log in with    {stack.USER}\n"
+        f"  log in with    {USER}\n"
         f"  password       {local.password}\n"
         f"[bold]Status page[/]   {local.settings.backend_url}\n"
         f"  log in with    {local.settings.basic_auth_user}\n"

@@ -7,7 +7,8 @@ import pytest
 
 from biosegment.errors import PortInUseError
 from biosegment.settings import Settings
-from biosegment.stack import CONNECTION, announce, connection, prepare, redis_server
+from biosegment.stack import CONNECTION, announce, connection, prepare
+from biosegment.supervisor import redis_server
 
 
 @pytest.fixture
