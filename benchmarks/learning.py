@@ -1,11 +1,12 @@
 """Simulated active learning: quality over labels, and the seconds that a round takes.
 
-``python -m benchmarks.learning --data DIR`` reads raw.tif and mitochondria.tif from DIR, splits the
-volume into halves along y, and plays the expert by ground truth: candidate tiles in one half, the
-Jaccard index over the whole of the other.
+``python -m benchmarks.learning --data DIR`` reads raw.tif and mitochondria.tif from DIR; without it
+a synthetic volume takes their place. The volume is split into halves along y, and ground truth
+plays the expert: candidate tiles in one half, the Jaccard index over the whole of the other.
 """
 
 import argparse
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from importers.samples import SampleFiles, write_synthetic
 from ml_backend.dataset import LabelledTile
 from ml_backend.metrics import evaluate
 from ml_backend.predictor import Predictor
@@ -44,13 +46,13 @@ class Round:
     score_s: float
 
 
-def read_halves(folder: Path) -> tuple[list[LabelledTile], list[LabelledTile]]:
+def read_halves(sample: SampleFiles) -> tuple[list[LabelledTile], list[LabelledTile]]:
     """Return the slices of the upper and of the lower half along y."""
-    raw = tifffile.imread(folder / "raw.tif").astype(np.float32)
+    raw = tifffile.imread(sample.raw).astype(np.float32)
     low, high = np.percentile(raw, (0.5, 99.5))
     images = np.clip((raw - low) / (high - low), 0, 1).astype(np.float32)
     # Not > 127: some published masks hold 1 in some slices and 255 in others.
-    masks = (tifffile.imread(folder / "mitochondria.tif") > 0).astype(np.uint8)
+    masks = (tifffile.imread(sample.labels) > 0).astype(np.uint8)
     middle = images.shape[1] // 2
     slices = list(zip(images, masks, strict=True))
     return (
@@ -108,13 +110,18 @@ def simulate(
 def main() -> None:
     """Run every strategy with every seed and print a line a round."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--strategies", default="random,entropy")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pool", type=int, default=1000)
     parser.add_argument("--labels", type=int, default=120)
     options = parser.parse_args()
-    candidates, test = read_halves(options.data)
+    with tempfile.TemporaryDirectory() as folder:
+        if options.data is None:
+            sample = write_synthetic(Path(folder))
+        else:
+            sample = SampleFiles("", options.data / "raw.tif", options.data / "mitochondria.tif")
+        candidates, test = read_halves(sample)
     protocol = Protocol(pool=options.pool, labels=options.labels)
     print("strategy  seed  labels    IoU  train s  score s", flush=True)
     for seed in range(options.seeds):

@@ -210,14 +210,12 @@ def turn(project_id: int, force: bool) -> dict[str, Any] | None:
         ``version`` that serves after it; None when another process is at it.
     """
     # The worker process imports these once, before it forks; the web process never does.
-    from ml_backend.hardware import use_free_cores
     from ml_backend.loop import Loop
 
     settings = Settings.from_env()
     with JobQueue(connect(settings)).exclusive(project_id, force=force) as alone:
         if not alone:
             return None
-        use_free_cores()
         report = JobReport(get_current_job())
         with LabelStudioClient(settings) as client:
             state = Loop(settings, client).turn(project_id, force=force, report=report)

@@ -19,6 +19,7 @@ from biosegment.labelstudio.client import LabelStudioClient, project_state
 from biosegment.labelstudio.payloads import Json, annotated_masks
 from biosegment.settings import LoopOptions, Settings
 from ml_backend.dataset import LabelledTile
+from ml_backend.hardware import use_free_cores
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.pixels import TaskImages
@@ -111,6 +112,7 @@ class Loop:
         options: LoopOptions,
         report: Report,
     ) -> None:
+        use_free_cores()
         pool = self._annotated_pool(tasks, label_map, report)
         parent_version = self._registry.current(project_id)
         parent = None
@@ -171,6 +173,7 @@ class Loop:
         pool = [task for task in tasks if not task["is_labeled"]]
         missing = {t["id"] for t in pool if version not in _versions(t)}
         if missing:
+            use_free_cores()
             model = Model(self._registry, project_id, version)
             ranked = rank(pool, model, self._images, label_map, options.strategy, report)
             predictions = [each for each in ranked if each["task"] in missing]

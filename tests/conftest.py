@@ -140,7 +140,7 @@ class LocalStack:
         return inherited | {
             "BIOSEGMENT_DATA": str(self.data_root),
             "BIOSEGMENT_RETRAIN_EVERY": "3",
-            "BIOSEGMENT_TRAINING_EFFORT": "0.3",
+            "BIOSEGMENT_TRAINING_EFFORT": "0.4",
         }
 
     @property

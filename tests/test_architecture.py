@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("biosegment", "importers", "exporters", "ml_backend")
 ML_ONLY = ("torch", "pytorch_lightning", "lightning", "monai", "flask", "redis", "rq")
 CLI = PurePosixPath("biosegment/cli")
-READ_ENVIRONMENT = ("biosegment/settings.py", "biosegment/stack.py", "biosegment/supervisor.py")
+READ_ENVIRONMENT = tuple(f"biosegment/{name}.py" for name in ("settings", "stack", "supervisor"))
 MAX_LINES = 400
 
 SOURCES = {
