@@ -111,8 +111,8 @@ def labelling_config(labels: Sequence[str], *, slices: bool = False) -> str:
     labels
         Label names in order. ``"background"`` among them gives the expert a background brush.
     slices
-        Whether a task shows a pager over neighbouring slices (task data ``slices``) instead of
-        one image (task data ``image``).
+        Whether a task shows a pager over neighbouring slices (task data ``slices``, and ``hint``
+        above it) instead of one image (task data ``image``).
 
     Raises
     ------
@@ -123,6 +123,9 @@ def labelling_config(labels: Sequence[str], *, slices: bool = False) -> str:
     if len(set(names)) != len(names) or "" in names:
         raise LabelConfigError(f"every label needs a name of its own, got {', '.join(labels)!r}")
     view = Element("View")
+    if slices:
+        # The pager opens at the first slice shown, not at the one to label.
+        SubElement(view, "Header", {"value": "$hint", "size": "5"})
     source = {"valueList": "$slices"} if slices else {"value": "$image"}
     SubElement(
         view,

@@ -81,9 +81,9 @@ class Page:
         page.click("button[type=submit]")
         page.wait_for_url(lambda url: "login" not in url)
 
-    def label_all_tasks(self):
-        """Open the project, press Label All Tasks, and return the number of the task shown."""
-        self._page.goto(f"{self._url}/projects/{self._project_id}/data")
+    def label_all_tasks(self, project_id=None):
+        """Open a project, press Label All Tasks, and return the number of the task shown."""
+        self._page.goto(f"{self._url}/projects/{project_id or self._project_id}/data")
         button = self._page.get_by_role("button", name="Label All Tasks").first
         button.click(timeout=60_000)
         return self.task()
@@ -109,6 +109,12 @@ class Page:
         mouse.move(box["x"] + x1 * side, box["y"] + y1 * side, steps=12)
         mouse.up()
         self._page.wait_for_timeout(500)
+
+    def next_slice(self):
+        """Turn to the next page of a task that shows several slices."""
+        arrow = self._page.locator(".lsf-pagination__btn_arrow-right").first
+        arrow.click()
+        self._page.wait_for_timeout(1500)
 
     def submit(self):
         with self._page.expect_response(
@@ -228,6 +234,29 @@ def test_the_loop(stack, project, page, truth, wait_until):
     [region] = predictions[0].result
     proposed = decode_mask(region["value"]["rle"], (128, 128)) > 0
     assert np.array_equal(annotated_masks(kept, label_map)[tile_of(kept)] == 1, proposed)
+
+
+def test_what_is_painted_on_a_neighbour_counts_there(stack, page, truth, tmp_path):
+    path = tmp_path / "neighbours.tif"
+    tifffile.imwrite(path, lysosomes(truth.shape)[0], photometric="minisblack")
+    arguments = [str(path), "--project", "Neighbours", "--labels", "lysosome", "--tile", "384"]
+    done = stack.cli("import", *arguments, "--context", "1")
+    assert done.returncode == 0, done.stderr
+    project = stack.client.find_project("Neighbours")
+    served = page.label_all_tasks(project["id"])
+    page.next_slice()
+    page.paint((0.5, 0.25), (0.5, 0.75))
+    page.shot("neighbours")
+    page.submit()
+    [task] = stack.client.annotated_tasks(project["id"])
+    assert task["id"] == served
+    masks = annotated_masks(task, LabelMap.from_config(project["label_config"]))
+    target = tile_of(task)
+    painted = target.at(task["data"]["z_first"] + 1)
+    assert masks[painted][192, 100:280].all()
+    assert not masks[painted][:150].any()
+    if painted != target:
+        assert not masks[target].any()
 
 
 def test_the_same_import_adds_nothing(stack, project, tmp_path, truth):

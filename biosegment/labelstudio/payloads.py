@@ -40,8 +40,9 @@ def task_data(tile: Tile, *, context: int, depth: int) -> Json:
     -------
     dict
         ``image``, the address of the tile's PNG, or with context ``slices``, the addresses of all
-        slices shown, and ``z_first``, the slice that the first of them shows; besides ``volume``,
-        ``z``, ``y``, ``x``, ``height``, ``width`` (voxels).
+        slices shown, ``z_first``, the slice that the first of them shows, and ``hint``, which tells
+        the expert where to label; besides ``volume``, ``z``, ``y``, ``x``, ``height``, ``width``
+        (voxels).
     """
     place = {
         "volume": tile.volume,
@@ -54,7 +55,12 @@ def task_data(tile: Tile, *, context: int, depth: int) -> Json:
     if not context:
         return {"image": _address(tile)} | place
     shown = context_tiles(tile, context, depth)
-    return {"slices": [_address(each) for each in shown]} | place | {"z_first": shown[0].z}
+    page = 1 + shown.index(tile)
+    hint = (
+        f"Label page {page} of {len(shown)} (slice {tile.z}); what you paint on others counts too"
+    )
+    addresses = [_address(each) for each in shown]
+    return {"slices": addresses, "hint": hint} | place | {"z_first": shown[0].z}
 
 
 def _address(tile: Tile) -> str:
