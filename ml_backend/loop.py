@@ -42,6 +42,8 @@ class AnnotatedPool:
 
     annotations: dict[str, str]
     """Annotation id -> when it was last changed, of every usable submitted annotation."""
+    left_out: dict[str, str]
+    """The same of those that cannot be used."""
     training: list[LabelledTile]
     """Tiles to learn from."""
     validation: list[LabelledTile]
@@ -87,7 +89,7 @@ class Loop:
         report("reading annotations", 0, 1)
         tasks = self._client.annotated_tasks(project_id)
         if force or self._changes(project_id, tasks) >= options.retrain_every:
-            self._train(project_id, tasks, label_map, options, report)
+            self._train(project_id, tasks, label_map, options, force, report)
         version = self._registry.current(project_id)
         if version is not None:
             self._publish(project, version, label_map, options, report)
@@ -97,7 +99,10 @@ class Loop:
     def _changes(self, project_id: int, tasks: Sequence[Json]) -> int:
         """Count the annotations that the serving version has not seen as they are now."""
         version = self._registry.current(project_id)
-        seen = self._registry.card(project_id, version).annotations if version else {}
+        seen: dict[str, str] = {}
+        if version is not None:
+            card = self._registry.card(project_id, version)
+            seen = {**card.annotations, **card.left_out}
         return sum(
             seen.get(str(annotation["id"])) != annotation["updated_at"]
             for task in tasks
@@ -110,10 +115,14 @@ class Loop:
         tasks: Sequence[Json],
         label_map: LabelMap,
         options: LoopOptions,
+        force: bool,
         report: Report,
     ) -> None:
         use_free_cores()
         pool = self._annotated_pool(tasks, label_map, report)
+        if not force and not any(tile.has_known for tile in pool.training):
+            logger.info("project %d: all annotated tasks are held out; waiting", project_id)
+            return
         parent_version = self._registry.current(project_id)
         parent = None
         if parent_version is not None:
@@ -134,6 +143,7 @@ class Loop:
             trained,
             strategy=options.strategy,
             annotations=pool.annotations,
+            left_out=pool.left_out,
             lead_time_s=pool.lead_time_s,
             parent=parent_version,
         )
@@ -144,9 +154,10 @@ class Loop:
     def _annotated_pool(
         self, tasks: Sequence[Json], label_map: LabelMap, report: Report
     ) -> AnnotatedPool:
-        pool = AnnotatedPool({}, [], [], sum(map(_lead_time_s, tasks)))
+        pool = AnnotatedPool({}, {}, [], [], sum(map(_lead_time_s, tasks)))
         for done, task in enumerate(tasks):
             report("reading annotations", done, len(tasks))
+            ids = {str(each["id"]): each["updated_at"] for each in _submitted(task)}
             try:
                 tiles = [
                     LabelledTile(self._images.read(task, tile), mask)
@@ -154,9 +165,10 @@ class Loop:
                 ]
             except TaskError as exc:
                 logger.warning("left out of training: %s", exc)
+                pool.left_out.update(ids)
                 continue
             (pool.validation if is_held_out(task["id"]) else pool.training).extend(tiles)
-            pool.annotations.update((str(a["id"]), a["updated_at"]) for a in _submitted(task))
+            pool.annotations.update(ids)
         return pool
 
     def _publish(

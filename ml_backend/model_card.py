@@ -25,6 +25,8 @@ class ModelCard:
     """Query strategy that chose the tiles."""
     annotations: Mapping[str, str]
     """Annotation id -> when it was last changed, of every annotation that went in."""
+    left_out: Mapping[str, str]
+    """The same of annotations that could not be used."""
     labels: int
     """Number of annotated tiles, held-out ones included."""
     lead_time_s: float
@@ -55,6 +57,7 @@ class ModelCard:
         *,
         strategy: str,
         annotations: Mapping[str, str],
+        left_out: Mapping[str, str],
         lead_time_s: float,
         parent: str | None,
     ) -> "ModelCard":
@@ -63,6 +66,7 @@ class ModelCard:
             class_names=list(trained.spec.classes),
             strategy=strategy,
             annotations=dict(annotations),
+            left_out=dict(left_out),
             labels=trained.labels,
             lead_time_s=lead_time_s,
             metrics=trained.metrics,

@@ -164,6 +164,29 @@ def test_annotations_during_a_training_lead_to_one_more(stack, trained, truth, w
     assert len(registry.cards(project_id)) == count + 2
 
 
+def test_unusable_annotations_do_not_train_for_ever(stack, trained, truth, wait_until):
+    registry, project_id = ModelRegistry(stack.data_root), trained["id"]
+    jobs = JobQueue(connect(stack.settings))
+
+    def is_idle():
+        return jobs.running(project_id) is None and len(jobs.queue) == 0
+
+    wait_until(is_idle, 300, "the loop is idle")
+    count = len(registry.cards(project_id))
+    label_map = LabelMap.from_config(trained["label_config"])
+    broken = prediction_regions([np.ones((8, 8), np.uint8)], label_map.names, label_map)
+    ids = set()
+    for _ in range(4):
+        task = stack.client.next_task(project_id)
+        ids.add(str(stack.client.annotate(task["id"], broken, 1.0)["id"]))
+    wait_until(lambda: len(registry.cards(project_id)) > count, 300, "a version is there")
+    assert set(registry.cards(project_id)[-1].left_out) == ids
+    wait_until(is_idle, 300, "the loop is idle")
+    jobs.request_turn(project_id)
+    wait_until(is_idle, 300, "the turn is over")
+    assert len(registry.cards(project_id)) == count + 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

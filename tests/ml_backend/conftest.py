@@ -63,6 +63,7 @@ def serve(registry):
             TrainedModel(network, spec, 3, METRICS),
             strategy="entropy",
             annotations={str(i): "2026-11-22T10:00:00Z" for i in range(annotations)},
+            left_out={},
             lead_time_s=12.0,
             parent=None,
         )

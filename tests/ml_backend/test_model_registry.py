@@ -33,6 +33,7 @@ def card(network):
         TrainedModel(network, spec, 10, METRICS),
         strategy="entropy",
         annotations={"12": "2026-11-22T10:00:00Z"},
+        left_out={},
         lead_time_s=41.5,
         parent=None,
     )
@@ -208,7 +209,7 @@ def die(folder):
 model_registry._sync = die
 network = UNet(UNetSpec(2, widths=(4, 8)))
 model = TrainedModel(network, TrainingSpec(("background", "a")), 1, {"iou": {}})
-card = ModelCard.of(model, strategy="random", annotations={}, lead_time_s=0, parent=None)
+card = ModelCard.of(model, strategy="random", annotations={}, left_out={}, lead_time_s=0, parent=None)
 registry = model_registry.ModelRegistry(Path(sys.argv[1]))
 registry.save(1, registry.next_version(1), network, card)
 """
