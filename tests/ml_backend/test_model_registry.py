@@ -209,7 +209,8 @@ def die(folder):
 model_registry._sync = die
 network = UNet(UNetSpec(2, widths=(4, 8)))
 model = TrainedModel(network, TrainingSpec(("background", "a")), 1, {"iou": {}})
-card = ModelCard.of(model, strategy="random", annotations={}, left_out={}, lead_time_s=0, parent=None)
+facts = {"annotations": {}, "left_out": {}, "lead_time_s": 0, "parent": None}
+card = ModelCard.of(model, strategy="random", **facts)
 registry = model_registry.ModelRegistry(Path(sys.argv[1]))
 registry.save(1, registry.next_version(1), network, card)
 """
