@@ -122,7 +122,7 @@ def main() -> None:
         plan = ProjectPlan("Bench", [LABEL], "synthetic", tile_px=128, pool=arguments.tiles)
         with running(stack, partial(print, flush=True)):
             quiet = partial(lambda *_: None)
-            imported = import_project(sample.raw, plan, stack.settings, options, quiet)
+            imported = import_project(sample.raw, plan, stack.settings, quiet)
             assert sample.labels is not None
             import_labels(sample.labels, imported.store, "truth", [LABEL], ignore)
             measure(stack, imported, arguments.rounds)

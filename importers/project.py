@@ -1,7 +1,7 @@
 """A volume becomes a Label Studio project: its tiles are tasks, and the loop is connected."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -46,6 +46,8 @@ class ProjectPlan:
     """Slices shown above and below each tile."""
     region: Callable[[Sequence[int]], Roi] = field(default=Roi.whole)
     """Which part of a volume of a shape (z, y, x) tiles are taken from."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `LoopOptions` to set; what it leaves out, or None, stays as it is."""
 
     def tiles(self, shape: Sequence[int]) -> list[Tile]:
         """Return the tiles of a volume of this shape (z, y, x)."""
@@ -67,13 +69,14 @@ class ImportedProject:
     """Tasks that this import made."""
     tasks: int
     """Tasks of the project, those included."""
+    options: LoopOptions
+    """How its loop runs."""
 
 
 def import_project(
     source: Path,
     plan: ProjectPlan,
     settings: Settings,
-    options: LoopOptions,
     report: Report,
 ) -> ImportedProject:
     """Import a volume and make, or extend, the project to label it in.
@@ -89,8 +92,6 @@ def import_project(
         What to make of it.
     settings
         The data root and Label Studio.
-    options
-        How the loop runs in the project.
     report
         Told of stages and progress.
 
@@ -104,7 +105,7 @@ def import_project(
         raise SettingsError("--project", "must be a title of 3 to 50 characters")
     config = labelling_config(plan.labels, slices=plan.context > 0)
     with LabelStudioClient(settings) as client:
-        return _import(source, plan, config, settings, client, options, report)
+        return _import(source, plan, config, settings, client, report)
 
 
 def _import(
@@ -113,7 +114,6 @@ def _import(
     config: str,
     settings: Settings,
     client: LabelStudioClient,
-    options: LoopOptions,
     report: Report,
 ) -> ImportedProject:
     client.check()
@@ -134,9 +134,10 @@ def _import(
         if tile not in present
     ]
     client.create_tasks(project_id, missing, partial(report, "making tasks"))
+    options = (client.loop_options(project_id) or settings.loop).updated(plan.options)
     client.connect_backend(project_id, options)
     client.add_views(project_id)
-    return ImportedProject(project_id, store, len(missing), len(present) + len(missing))
+    return ImportedProject(project_id, store, len(missing), len(present) + len(missing), options)
 
 
 def _matching_project(client: LabelStudioClient, title: str, config: str) -> Json | None:

@@ -36,7 +36,7 @@ LOCK_TIMEOUT_S: Final = 60
 KEEP_S: Final = 7 * 24 * 3600
 """How long finished and failed jobs can be looked at."""
 REPORT_S: Final = 0.5
-RETRY_AFTER_S: Final = 600
+RETRY_AFTER_S: Final = 60
 """A project whose last turn failed is left alone this long, unless something new happens."""
 
 

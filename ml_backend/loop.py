@@ -86,8 +86,7 @@ class Loop:
             logger.info("project %d is not connected to this backend", project_id)
             return state
         label_map = LabelMap.from_config(project["label_config"])
-        report("reading annotations", 0, 1)
-        tasks = self._client.annotated_tasks(project_id)
+        tasks = self._client.annotated_tasks(project_id, partial(report, "reading annotations"))
         if force or self._changes(project_id, tasks) >= options.retrain_every:
             self._train(project_id, tasks, label_map, options, force, report)
         version = self._registry.current(project_id)
@@ -156,7 +155,7 @@ class Loop:
     ) -> AnnotatedPool:
         pool = AnnotatedPool({}, {}, [], [], sum(map(_lead_time_s, tasks)))
         for done, task in enumerate(tasks):
-            report("reading annotations", done, len(tasks))
+            report("reading images", done, len(tasks))
             ids = {str(each["id"]): each["updated_at"] for each in _submitted(task)}
             try:
                 tiles = [

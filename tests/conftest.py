@@ -170,8 +170,8 @@ class LocalStack:
         for process in psutil.Process(int(pidfile.read_text())).children(recursive=True):
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 if part_of_command in " ".join(process.cmdline()):
-                    found.append(process.pid)
-        return sorted(found)
+                    found.append((process.create_time(), process.pid))
+        return [pid for _, pid in sorted(found)]
 
     def cli(self, *arguments, **environment):
         """Run a command of the command line; returns the finished process."""

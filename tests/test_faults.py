@@ -7,6 +7,7 @@ import time
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import tifffile
 
@@ -72,6 +73,13 @@ def trained(stack, project, truth, wait_until):
     return project
 
 
+def is_alive(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def redis_pid(stack):
     [pid] = stack.pids("redis-server")
     return pid
@@ -108,8 +116,8 @@ def test_a_killed_worker_leaves_the_old_version_serving(stack, trained, truth, w
     task = stack.client.next_task(project_id)
     answer = predict(stack, trained, task)
     assert answer.json()["results"][0]["model_version"] == before
-    # The job dies with its worker: nobody else trains this version to its end.
-    wait_until(lambda: not set(workers) & set(stack.pids("ml_backend.worker")), 30, "it is gone")
+    # The job dies with its worker: nobody is left who trains for a result that nobody hears of.
+    wait_until(lambda: not any(map(is_alive, workers)), 30, "the worker and its job are gone")
     wait_until(lambda: registry.current(project_id) != before, 300, "the next run succeeds")
     assert known_to_model(stack, trained) == annotation_ids(stack, trained)
     wait_until(

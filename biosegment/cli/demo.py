@@ -3,7 +3,7 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,11 +13,10 @@ from biosegment.cli.importing import import_and_show, volume_name
 from biosegment.cli.up import BackendPort, Port, introduce, running_stack
 from biosegment.errors import SampleError, SettingsError
 from biosegment.geometry import Roi
-from biosegment.settings import LoopOptions
 from biosegment.store import VolumeStore
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from importers.project import ImportedProject
     from importers.samples import SampleFiles
@@ -54,19 +53,17 @@ def demo(
         raise SettingsError("--simulate", "needs the mask of your stack: add --truth MASK")
 
     with running_stack(port, backend_port) as (local, running):
-        options = local.settings.loop.updated(
-            {"strategy": strategy, "retrain_every": retrain_every}
-        )
         files = _sample_files(sample, truth, local.settings.data_root)
+        options = {"strategy": strategy, "retrain_every": retrain_every}
         imported = _import(files, local, options)
         introduce(local)
         if simulate:
-            _simulate(simulate, imported, local, options)
+            _simulate(simulate, imported, local)
         else:
             console.print(
                 "Next: log in, open the project, press [bold]Label All Tasks[/], paint what you "
-                f"see and submit. After every {options.retrain_every} tasks the model learns, and "
-                "the next task is the one it is least sure of."
+                f"see and submit. After every {imported.options.retrain_every} tasks the model "
+                "learns, and the next task is the one it is least sure of."
             )
         if not leave:
             running.wait()
@@ -102,14 +99,20 @@ def second_half(shape: "Sequence[int]") -> Roi:
     return Roi(0, height // 2, 0, depth, height - height // 2, width)
 
 
-def _import(files: "SampleFiles", local: stack.Stack, options: LoopOptions) -> "ImportedProject":
+def _import(
+    files: "SampleFiles", local: stack.Stack, options: "Mapping[str, Any]"
+) -> "ImportedProject":
     from importers.convert import import_labels
     from importers.project import ProjectPlan
 
     plan = ProjectPlan(
-        title=f"Demo: {files.name}"[:50], labels=[LABEL], volume=files.name, region=first_half
+        title=f"Demo: {files.name}"[:50],
+        labels=[LABEL],
+        volume=files.name,
+        region=first_half,
+        options=options,
     )
-    imported = import_and_show(files.raw, plan, local.settings, options)
+    imported = import_and_show(files.raw, plan, local.settings)
     if files.labels is not None:
         with progress_bar() as report:
             import_labels(
@@ -122,9 +125,7 @@ def _import(files: "SampleFiles", local: stack.Stack, options: LoopOptions) -> "
     return imported
 
 
-def _simulate(
-    budget: int, imported: "ImportedProject", local: stack.Stack, options: LoopOptions
-) -> None:
+def _simulate(budget: int, imported: "ImportedProject", local: stack.Stack) -> None:
     from biosegment.cli.simulation import Project, SimulatedExpert
     from biosegment.labelstudio.client import LabelStudioClient
     from ml_backend.model_registry import ModelRegistry
@@ -133,7 +134,8 @@ def _simulate(
     plot = local.settings.data_root / "demo" / f"learning-curve-{store.name}.png"
     with LabelStudioClient(local.settings) as client:
         registry = ModelRegistry(local.settings.data_root)
-        project = Project(imported.project_id, options, store, TRUTH, second_half(store.shape))
+        test = second_half(store.shape)
+        project = Project(imported.project_id, imported.options, store, TRUTH, test)
         SimulatedExpert(client, registry, project).play(budget, plot)
     if store.name == "synthetic":
         console.print("The volume is synthetic: these figures say nothing about real data.")

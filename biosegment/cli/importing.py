@@ -8,7 +8,7 @@ import typer
 
 from biosegment.cli.console import console, progress_bar
 from biosegment.errors import SettingsError
-from biosegment.settings import LoopOptions, Settings
+from biosegment.settings import Settings
 from biosegment.stack import connection
 
 if TYPE_CHECKING:
@@ -52,8 +52,7 @@ def import_command(
     settings = Settings.from_env(connection(os.environ))
     if overlap >= tile:
         raise SettingsError("--overlap", f"must be less than --tile, which is {tile}")
-    options = settings.loop.updated({"strategy": strategy, "retrain_every": retrain_every})
-    strategy_named(options.strategy)
+    strategy_named(strategy or settings.loop.strategy)
     plan = ProjectPlan(
         title=project,
         labels=labels.split(","),
@@ -63,18 +62,17 @@ def import_command(
         pool=pool,
         seed=seed,
         context=context,
+        options={"strategy": strategy, "retrain_every": retrain_every},
     )
-    import_and_show(stack, plan, settings, options)
+    import_and_show(stack, plan, settings)
 
 
-def import_and_show(
-    stack: Path, plan: "ProjectPlan", settings: Settings, options: LoopOptions
-) -> "ImportedProject":
+def import_and_show(stack: Path, plan: "ProjectPlan", settings: Settings) -> "ImportedProject":
     """Import a stack with progress bars, and say what came of it."""
     from importers.project import import_project
 
     with progress_bar() as report:
-        imported = import_project(stack, plan, settings, options, report)
+        imported = import_project(stack, plan, settings, report)
     depth, height, width = imported.store.shape
     voxel = imported.store.voxel_size
     size = f"{voxel.z:g} x {voxel.y:g} x {voxel.x:g} nm" if voxel else "unknown voxel size"

@@ -7,8 +7,9 @@ Addresses and payloads: https://api.labelstud.io. What the calls were seen to do
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import count
 from typing import Any, Final, Self, cast
 from urllib.parse import urljoin, urlsplit
 
@@ -25,11 +26,12 @@ from biosegment.errors import (
 from biosegment.labelstudio.data_manager import (
     ALL_VIEW_TITLE,
     HIDDEN_COLUMNS,
+    LABELLED,
     RANK_VIEW_TITLE,
     UNLABELLED,
     VERSIONS_COLUMN,
 )
-from biosegment.labelstudio.payloads import Json
+from biosegment.labelstudio.payloads import Json, error_detail
 from biosegment.progress import Progress, ignore
 from biosegment.settings import LoopOptions, Settings
 
@@ -38,6 +40,8 @@ BATCH: Final = 500
 """Tasks or predictions sent in one request."""
 PAGE: Final = 500
 """Tasks asked for in one request."""
+FULL_PAGE: Final = 100
+"""The same of tasks with their masks."""
 TIMEOUT_S: Final = 60.0
 
 
@@ -84,7 +88,9 @@ class LabelStudioClient:
         except ApiError as exc:
             if exc.status_code == 401:
                 raise AuthenticationError(self.url) from exc
-            raise LabelStudioError(self.url, f"{exc.status_code}, {_detail(exc.body)}") from exc
+            raise LabelStudioError(
+                self.url, f"{exc.status_code}, {error_detail(exc.body)}"
+            ) from exc
         except httpx.HTTPError as exc:
             raise LabelStudioError(self.url, f"it does not answer ({exc})") from exc
 
@@ -176,41 +182,45 @@ class LabelStudioClient:
         """Return ``id``, ``data``, ``is_labeled``, ``total_annotations`` and
         ``predictions_model_versions`` of all tasks.
         """  # noqa: D205
-        wanted = "id,data,is_labeled,total_annotations,predictions_model_versions"
-        params = {
-            "project": project_id,
-            "fields": "task_only",
-            "include": wanted,
-            "page_size": PAGE,
-            "query": json.dumps(VERSIONS_COLUMN),
-        }
+        include = "id,data,is_labeled,total_annotations,predictions_model_versions"
+        params = {"fields": "task_only", "include": include, "page_size": PAGE}
+        return self._tasks(project_id, VERSIONS_COLUMN, params, progress)
+
+    def annotated_tasks(self, project_id: int, progress: Progress = ignore) -> list[Json]:
+        """Return ``id``, ``data`` and ``annotations``, in full, of all tasks that have some.
+
+        Not by Label Studio's export, which keeps a file of each, and was seen to answer nothing
+        when two ran at once.
+        """
+        # The names of an annotation's fields stand beside those of the task's.
+        include = "id,data,annotations,result,was_cancelled,updated_at,lead_time"
+        params = {"fields": "all", "include": include, "page_size": FULL_PAGE}
+        return self._tasks(project_id, {"filters": LABELLED}, params, progress)
+
+    def _tasks(self, project_id: int, query: Json, params: Json, progress: Progress) -> list[Json]:
+        """Return all tasks that a Data Manager query finds, page by page."""
+        params = params | {"project": project_id, "query": json.dumps(query)}
         tasks: list[Json] = []
-        while True:
-            page = len(tasks) // PAGE + 1
+        for page in count(1):
             answer = self._json("GET", "api/tasks/", params=params | {"page": page})
             tasks += answer["tasks"]
             progress(len(tasks), answer["total"])
-            if len(tasks) >= answer["total"]:
-                return tasks
+            if len(tasks) >= answer["total"] or not answer["tasks"]:
+                break
+        return tasks
 
-    def head_of_queue(self, project_id: int, count: int) -> list[Json]:
+    def head_of_queue(self, project_id: int, size: int) -> list[Json]:
         """Return ``id``, ``data`` and ``predictions_score`` of the tasks to be labelled next."""
         query = {"ordering": ["tasks:predictions_score"], "filters": UNLABELLED}
         params = {
             "project": project_id,
             "fields": "all",
             "include": "id,data,predictions_score",
-            "page_size": count,
+            "page_size": size,
             "query": json.dumps(query),
         }
         answer = self._json("GET", "api/tasks/", params=params)
         return cast("list[Json]", answer["tasks"])
-
-    def annotated_tasks(self, project_id: int) -> list[Json]:
-        """Return all tasks that have annotations, with them in full."""
-        params = {"exportType": "JSON"}
-        path = f"api/projects/{project_id}/export"
-        return cast("list[Json]", self._json("GET", path, params=params))
 
     def create_tasks(
         self, project_id: int, data: Sequence[Json], progress: Progress = ignore
@@ -287,14 +297,23 @@ class LabelStudioClient:
         with self._errors():
             backends = [b for b in self._sdk.ml.list(project=project_id) if self._is_ours(b.url)]
             if not backends:
-                self._sdk.ml.create(
-                    project=project_id,
-                    url=settings.backend_url,
-                    title=BACKEND_TITLE,
-                    extra_params=extra_params,
-                    timeout=100.0,
-                    **auth,
-                )
+                try:
+                    self._sdk.ml.create(
+                        project=project_id,
+                        url=settings.backend_url,
+                        title=BACKEND_TITLE,
+                        extra_params=extra_params,
+                        timeout=100.0,
+                        **auth,
+                    )
+                except ApiError as exc:
+                    if exc.status_code != 400:
+                        raise
+                    reason = (
+                        f"it cannot reach the ML backend at {settings.backend_url}; start that, or "
+                        "set BIOSEGMENT_BACKEND_URL to its address, and import again"
+                    )
+                    raise LabelStudioError(self.url, reason) from exc
             elif backends[0].extra_params != extra_params:
                 self._sdk.ml.update(
                     backends[0].id,
@@ -379,19 +398,3 @@ def authorization_header(settings: Settings) -> dict[str, str]:
         return {}
     pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass}".encode()
     return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
-
-
-def _detail(body: object) -> str:
-    """Return what an error answer says, in one line."""
-    if isinstance(body, str):
-        with suppress(ValueError):
-            body = json.loads(body)
-    if isinstance(body, Mapping):
-        errors = body.get("validation_errors")
-        if isinstance(errors, Mapping):
-            said = "; ".join(f"{field}: {text}" for field, text in errors.items())
-        else:
-            said = str(body.get("detail", body))
-    else:
-        said = str(body)
-    return " ".join(said.split())[:300] or "no reason given"

@@ -6,18 +6,18 @@ from biosegment.labelstudio.payloads import Json
 
 RANK_VIEW_TITLE: Final = "By rank"
 ALL_VIEW_TITLE: Final = "All tasks"
-UNLABELLED: Final[Json] = {
-    "conjunction": "and",
-    "items": [
-        {
-            "filter": "filter:tasks:total_annotations",
-            "operator": "equal",
-            "type": "Number",
-            "value": 0,
-        }
-    ],
-}
+
+
+def _total_annotations(operator: str) -> Json:
+    condition = {"operator": operator, "type": "Number", "value": 0}
+    filtered = {"filter": "filter:tasks:total_annotations"} | condition
+    return {"conjunction": "and", "items": [filtered]}
+
+
+UNLABELLED: Final[Json] = _total_annotations("equal")
 """Data Manager filter: tasks without an annotation."""
+LABELLED: Final[Json] = _total_annotations("greater")
+"""Data Manager filter: tasks with an annotation that was submitted, not skipped."""
 _COMPUTED: Final = (
     "annotations_ids",
     "annotations_results",

@@ -7,8 +7,10 @@ Task format: https://labelstud.io/guide/task_format. Brush regions: ``original_w
 position in a list of images.
 """
 
+import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -258,6 +260,17 @@ def majority(masks: Sequence[Mask]) -> Mask:
     return np.where(decided, values[counts.argmax(axis=0)], np.uint8(UNKNOWN)).astype(np.uint8)
 
 
-def annotation_ids(task: Mapping[str, Any]) -> Iterable[int]:
-    """Return the ids of the annotations of a task that were submitted, not skipped."""
-    return [int(a["id"]) for a in task.get("annotations") or [] if not a.get("was_cancelled")]
+def error_detail(body: object) -> str:
+    """Return what an error answer says, in one line."""
+    if isinstance(body, str):
+        with suppress(ValueError):
+            body = json.loads(body)
+    if isinstance(body, Mapping):
+        errors = body.get("validation_errors")
+        if isinstance(errors, Mapping):
+            said = "; ".join(f"{field}: {text}" for field, text in errors.items())
+        else:
+            said = str(body.get("detail", body))
+    else:
+        said = str(body)
+    return " ".join(said.split())[:300] or "no reason given"

@@ -8,7 +8,6 @@ from biosegment.errors import TaskError
 from biosegment.labels import UNKNOWN, LabelMap, labelling_config
 from biosegment.labelstudio.payloads import (
     annotated_masks,
-    annotation_ids,
     image_addresses,
     majority,
     prediction_regions,
@@ -244,11 +243,6 @@ def test_an_annotation_that_cannot_be_used_is_named(region, said):
         masks_of(annotation(brush(1), region), context=1)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
-
-
-def test_ids_of_submitted_annotations():
-    submitted = [annotation(id=3), annotation(id=4, was_cancelled=True), annotation(id=5)]
-    assert list(annotation_ids(task(*submitted))) == [3, 5]
 
 
 # Predictions

@@ -56,7 +56,7 @@ def run(stack, source):
     """Import the source by a plan."""
 
     def run_import(plan, source=source, settings=stack.settings):
-        return import_project(source, plan, settings, settings.loop, lambda *_: None)
+        return import_project(source, plan, settings, lambda *_: None)
 
     return run_import
 
@@ -108,13 +108,28 @@ def test_the_same_import_again_changes_nothing(run, plan, stack, client):
     assert titles(client).count(plan.title) == 1
 
 
+def test_options_that_an_import_does_not_name_stay(run, plan, stack, client):
+    first = run(replace(plan, options={"strategy": "random", "retrain_every": 7}))
+    assert first.options == replace(stack.settings.loop, strategy="random", retrain_every=7)
+    again = run(replace(plan, options={"strategy": None, "retrain_every": 5}))
+    assert again.options == replace(stack.settings.loop, strategy="random", retrain_every=5)
+    assert client.loop_options(first.project_id) == again.options
+
+
+def test_a_backend_that_label_studio_cannot_reach_is_named(run, plan, stack):
+    away = replace(stack.settings, backend_url="http://127.0.0.1:1")
+    with pytest.raises(LabelStudioError, match="cannot reach the ML backend at http"):
+        run(plan, settings=away)
+    assert run(plan).added == 0
+
+
 def test_an_import_that_was_interrupted_is_completed(run, plan, stack, source, client):
     def interrupt(stage, done, total):
         if stage == "making tasks":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_project(source, plan, stack.settings, stack.settings.loop, interrupt)
+        import_project(source, plan, stack.settings, interrupt)
     project = client.find_project(plan.title)["id"]
     assert project not in client.connected_projects()
     done = run(plan)
