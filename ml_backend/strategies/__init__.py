@@ -2,7 +2,7 @@
 
 from biosegment.errors import UnknownStrategyError
 from biosegment.registry import LazyRegistry
-from ml_backend.strategies.base import Pool, QueryStrategy
+from ml_backend.strategies.base import Needs, Pool, QueryStrategy, TileView
 
 STRATEGIES: LazyRegistry[type[QueryStrategy]] = LazyRegistry(
     {
@@ -25,4 +25,4 @@ def strategy_named(name: str) -> QueryStrategy:
     return STRATEGIES[name]()
 
 
-__all__ = ["STRATEGIES", "Pool", "QueryStrategy", "strategy_named"]
+__all__ = ["STRATEGIES", "Needs", "Pool", "QueryStrategy", "TileView", "strategy_named"]

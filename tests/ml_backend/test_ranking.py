@@ -5,6 +5,7 @@ from biosegment.errors import UnknownStrategyError
 from biosegment.labels import LabelMap, labelling_config
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import annotated_masks
+from biosegment.settings import LoopOptions
 from ml_backend import ranking
 from ml_backend.pixels import TaskImages
 from ml_backend.predictions import Model
@@ -26,8 +27,11 @@ def model(serve, registry):
 def ranked(model, images, label_map):
     """Rank a pool; returns the predictions."""
 
-    def run(pool, strategy="entropy", label_map=label_map, report=lambda *_: None):
-        return rank(pool, model, images, label_map, strategy, report)
+    def run(
+        pool, strategy="entropy", label_map=label_map, report=lambda *_: None, labelled=(), batch=10
+    ):
+        options = LoopOptions(strategy, batch)
+        return rank(pool, labelled, model, images, label_map, options, report)
 
     return run
 
