@@ -6,7 +6,10 @@ from ml_backend.strategies.base import Needs, Pool, QueryStrategy, TileView
 
 STRATEGIES: LazyRegistry[type[QueryStrategy]] = LazyRegistry(
     {
+        "bald": "ml_backend.strategies.bald:BaldSampling",
         "entropy": "ml_backend.strategies.entropy:EntropySampling",
+        "least_confidence": "ml_backend.strategies.least_confidence:LeastConfidenceSampling",
+        "mc_entropy": "ml_backend.strategies.mc_entropy:DropoutEntropySampling",
         "random": "ml_backend.strategies.random:RandomSampling",
     }
 )

@@ -108,5 +108,5 @@ def test_progress_counts_the_pool(ranked, thirds):
 
 
 def test_a_strategy_that_does_not_exist_is_named(ranked, thirds):
-    with pytest.raises(UnknownStrategyError, match="'guess'; choose one of: entropy, random"):
+    with pytest.raises(UnknownStrategyError, match="'guess'; choose one of: bald, entropy"):
         ranked(thirds, "guess")
