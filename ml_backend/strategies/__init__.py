@@ -7,7 +7,9 @@ from ml_backend.strategies.base import Needs, Pool, QueryStrategy, TileView
 STRATEGIES: LazyRegistry[type[QueryStrategy]] = LazyRegistry(
     {
         "bald": "ml_backend.strategies.bald:BaldSampling",
+        "coreset": "ml_backend.strategies.coreset:CoreSetSampling",
         "entropy": "ml_backend.strategies.entropy:EntropySampling",
+        "kmeans": "ml_backend.strategies.kmeans:KMeansSampling",
         "least_confidence": "ml_backend.strategies.least_confidence:LeastConfidenceSampling",
         "mc_entropy": "ml_backend.strategies.mc_entropy:DropoutEntropySampling",
         "random": "ml_backend.strategies.random:RandomSampling",
