@@ -97,8 +97,10 @@ def simulate(
         trained = time.perf_counter()
         predictor = Predictor(model.network)
         left = sorted(set(range(len(pool))) - set(labelled))
-        probs = predictor.probabilities(pool[index].image for index in left)
-        scores = strategy.score(Pool(len(left), probs), rng)
+        views = predictor.views((pool[index].image for index in left), strategy.needs, recipe.seed)
+        known = predictor.views((pool[index].image for index in labelled), frozenset({"features"}))
+        features = (view.features for view in known)
+        scores = strategy.score(Pool(len(left), views, features, batch=protocol.per_round), rng)
         scored = time.perf_counter()
         iou = evaluate(predictor, test, spec.classes)["mean_iou"] or 0.0
         yield Round(len(labelled), iou, trained - start, scored - trained)

@@ -182,11 +182,12 @@ class Loop:
         project_id = project["id"]
         tasks = self._client.tasks(project_id, partial(report, "reading tasks"))
         pool = [task for task in tasks if not task["is_labeled"]]
+        labelled = [task for task in tasks if task["is_labeled"]]
         missing = {t["id"] for t in pool if version not in _versions(t)}
         if missing:
             use_free_cores()
             model = Model(self._registry, project_id, version)
-            ranked = rank(pool, model, self._images, label_map, options.strategy, report)
+            ranked = rank(pool, labelled, model, self._images, label_map, options, report)
             predictions = [each for each in ranked if each["task"] in missing]
             self._client.import_predictions(project_id, predictions, partial(report, "publishing"))
         if project["model_version"] != version:

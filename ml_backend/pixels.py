@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from biosegment.errors import BioSegmentError, TaskError, VolumeNotFoundError
+from biosegment.geometry import VoxelSize
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import image_addresses, shown_tiles, tile_of
 from biosegment.settings import Settings
@@ -64,6 +65,11 @@ class TaskImages:
             raise
         except (BioSegmentError, KeyError, ValueError, IndexError, OSError) as exc:
             raise TaskError(task.get("id"), f"its image is missing ({exc})") from exc
+
+    def voxel_size(self, volume: str) -> VoxelSize | None:
+        """Return the voxel size of a volume, None where the data root does not tell."""
+        store = self._store(volume)
+        return None if store is None else store.voxel_size
 
     def _store(self, name: str) -> VolumeStore | None:
         if name not in self._stores:

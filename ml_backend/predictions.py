@@ -14,6 +14,7 @@ from biosegment.labelstudio.payloads import Json, prediction_regions, shown_tile
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.pixels import TaskImages
 from ml_backend.predictor import Predictor, class_mask
+from ml_backend.strategies import Needs, TileView
 from ml_backend.strategies.measures import confidence
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,12 @@ class Model:
     def probabilities(self, images: Iterator[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Yield class probabilities (float32, shape (C, H, W)) of each image."""
         return self._predictor.probabilities(images)
+
+    def views(
+        self, images: Iterator[NDArray[np.float32]], needs: Needs, seed: int = 0
+    ) -> Iterator[TileView]:
+        """Yield what a query strategy looks at of each image; `seed` is that of the dropout."""
+        return self._predictor.views(images, needs, seed)
 
     def regions(self, masks: Sequence[NDArray[np.uint8]], label_map: LabelMap) -> list[Json]:
         """Return the brush regions of predicted class masks, one mask a shown slice."""

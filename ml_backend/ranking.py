@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -10,14 +11,20 @@ from numpy.typing import NDArray
 
 from biosegment.errors import TaskError
 from biosegment.labels import LabelMap
-from biosegment.labelstudio.payloads import Json, shown_tiles
+from biosegment.labelstudio.payloads import Json, shown_tiles, tile_of
 from biosegment.progress import Progress
+from biosegment.settings import LoopOptions
+from biosegment.tiles import Tile
 from ml_backend.pixels import TaskImages
 from ml_backend.predictions import MIN_AREA_PX, Model
 from ml_backend.predictor import class_mask
-from ml_backend.strategies import Pool, strategy_named
+from ml_backend.strategies import Needs, Pool, TileView, strategy_named
+from ml_backend.strategies.spacing import places
 
 logger = logging.getLogger(__name__)
+
+PROBS: Final[Needs] = frozenset({"probs"})
+FEATURES: Final[Needs] = frozenset({"features"})
 
 PRELABELLED: Final = 2000
 """Tasks at the head of the queue that get predicted masks with their scores.
@@ -29,10 +36,11 @@ have labelled as many."""
 
 def rank(
     pool: Sequence[Json],
+    labelled: Sequence[Json],
     model: Model,
     images: TaskImages,
     label_map: LabelMap,
-    strategy: str,
+    options: LoopOptions,
     report: Callable[[str, int, int], None],
 ) -> list[Json]:
     """Return a prediction for every task of a pool, in the order in which to serve them.
@@ -41,14 +49,17 @@ def rank(
     ----------
     pool
         Unlabelled tasks. One whose image cannot be read comes last, with a line in the log.
+    labelled
+        Labelled tasks, read if the strategy asks for them.
     model
         Predicts the masks and what the strategy looks at.
     images
         Where pixels come from.
     label_map
         Of the project's labelling configuration.
-    strategy
-        Name of the strategy that gives the scores.
+    options
+        Name the strategy that gives the scores, and how many tasks are labelled before the next
+        training.
     report
         Told of stages and progress.
 
@@ -58,25 +69,37 @@ def rank(
         ``task``, ``score`` (float, lowest first), ``model_version``, and ``result``: brush
         regions for the first `PRELABELLED` tasks, empty beyond.
     """
-    chosen = strategy_named(strategy)
+    chosen = strategy_named(options.strategy)
     unreadable: set[int] = set()
     masks: dict[int, list[NDArray[np.uint8]]] = {}
     # One pass is enough where the strategy looks at the very slices that get masks.
-    one_pass = (
-        chosen.needs == "probs"
-        and len(pool) <= PRELABELLED
-        and all("slices" not in task["data"] for task in pool)
+    one_pass = bool(chosen.needs) and (
+        len(pool) <= PRELABELLED and all("slices" not in task["data"] for task in pool)
     )
+    needs = chosen.needs | PROBS if one_pass else chosen.needs
+    # Every version has a seed of its own, and a repeated turn the same.
+    seed = len(model.card.annotations)
 
-    def probabilities() -> Iterator[NDArray[np.float32]]:
+    def views() -> Iterator[TileView]:
         targets = _targets(pool, images, unreadable, partial(report, "scoring"))
-        for task, probs in zip(pool, model.probabilities(targets), strict=True):
+        for task, view in zip(pool, model.views(targets, needs, seed), strict=True):
             if one_pass:
-                masks[task["id"]] = [class_mask(probs, MIN_AREA_PX)]
-            yield probs
+                masks[task["id"]] = [class_mask(view.probs, MIN_AREA_PX)]
+            yield view
 
-    rng = np.random.default_rng(len(model.card.annotations))
-    scores = chosen.score(Pool(len(pool), probabilities()), rng)
+    def labelled_features() -> Iterator[NDArray[np.float32]]:
+        targets = _readable(labelled, images, partial(report, "reading labelled tiles"))
+        for view in model.views(targets, FEATURES):
+            yield view.features
+
+    seen = Pool(
+        len(pool),
+        views(),
+        labelled_features(),
+        places(map(_tile, pool), images.voxel_size),
+        options.retrain_every,
+    )
+    scores = chosen.score(seen, np.random.default_rng(seed))
     order = np.argsort(scores, kind="stable").tolist()
     if not one_pass:
         head = [pool[i] for i in order[:PRELABELLED]]
@@ -107,6 +130,23 @@ def _targets(
             unreadable.add(task["id"])
             yield np.zeros((16, 16), np.float32)
         progress(done, len(pool))
+
+
+def _readable(
+    tasks: Sequence[Json], images: TaskImages, progress: Progress
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the target image of each task that has one."""
+    for done, task in enumerate(tasks, start=1):
+        with suppress(TaskError):
+            yield images.target(task)
+        progress(done, len(tasks))
+
+
+def _tile(task: Json) -> Tile | None:
+    try:
+        return tile_of(task)
+    except TaskError:
+        return None
 
 
 def _shown_masks(

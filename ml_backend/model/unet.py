@@ -6,12 +6,16 @@ Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image S
 MICCAI 2015, https://arxiv.org/abs/1505.04597
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+
+Dropout: TypeAlias = Callable[[Tensor], Tensor]
+"""Drops activations, or passes them on as they are."""
 
 NORMALISATION = "intensities in [0, 1]; the network itself computes (x - 0.5) / 0.25"
 
@@ -35,17 +39,16 @@ class UNet(nn.Module):
         super().__init__()
         self.spec = spec
         widths = tuple(spec.widths)
-        drop = [spec.dropout if level >= len(widths) - 2 else 0.0 for level in range(len(widths))]
         inputs = (1, *widths[:-1])
-        self.encoder = nn.ModuleList(map(_double_conv, inputs, widths, drop))
+        self.encoder = nn.ModuleList(map(_double_conv, inputs, widths))
         self.upward = nn.ModuleList(
             nn.ConvTranspose2d(deep, shallow, kernel_size=2, stride=2)
             for shallow, deep in pairwise(widths)
         )
-        self.decoder = nn.ModuleList(
-            _double_conv(2 * width, width, p) for width, p in zip(widths[:-1], drop, strict=False)
-        )
+        self.decoder = nn.ModuleList(_double_conv(2 * width, width) for width in widths[:-1])
         self.head = nn.Conv2d(widths[0], spec.classes, kernel_size=1)
+        self.dropout = nn.Dropout(spec.dropout)
+        self._first_dropped = max(0, len(widths) - 2)
 
     @property
     def stride(self) -> int:
@@ -64,18 +67,68 @@ class UNet(nn.Module):
         -------
         Tensor of float, shape (B, C, H, W)
         """
-        x = (images - 0.5) / 0.25
-        skips: list[Tensor] = []
-        for block in self.encoder:
-            x = block(nn.functional.max_pool2d(x, 2) if skips else x)
-            skips.append(x)
-        for level in reversed(range(len(self.upward))):
-            x = self.decoder[level](torch.cat([skips[level], self.upward[level](x)], dim=1))
-        logits: Tensor = self.head(x)
+        logits: Tensor = self.head(self.decode(self.encode(self.encode_shared(images))))
         return logits
 
+    def encode_shared(self, images: Tensor) -> list[Tensor]:
+        """Return the part of the encoder that dropout leaves alone: the same at every pass.
 
-def _double_conv(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
+        Parameters
+        ----------
+        images : Tensor of float, shape (B, 1, H, W), in [0, 1]
+
+        Returns
+        -------
+        list of Tensor, shape (B, widths[i], H / 2**i, W / 2**i)
+            The levels up to the first that drops activations, that one before it does.
+        """
+        x = (images - 0.5) / 0.25
+        levels: list[Tensor] = []
+        for block in self.encoder[: self._first_dropped + 1]:
+            x = block(nn.functional.max_pool2d(x, 2) if levels else x)
+            levels.append(x)
+        return levels
+
+    def encode(self, shared: Sequence[Tensor], dropout: Dropout | None = None) -> list[Tensor]:
+        """Return all levels of the encoder, the bottleneck last.
+
+        Parameters
+        ----------
+        shared
+            From `encode_shared`; left unchanged.
+        dropout
+            In place of the network's own, which drops in training mode alone.
+        """
+        drop = dropout or self.dropout
+        levels = [*shared[:-1], drop(shared[-1])]
+        for block in self.encoder[len(shared) :]:
+            levels.append(drop(block(nn.functional.max_pool2d(levels[-1], 2))))
+        return levels
+
+    def decode(self, levels: Sequence[Tensor], dropout: Dropout | None = None) -> Tensor:
+        """Return what the head sees of every pixel.
+
+        Parameters
+        ----------
+        levels
+            From `encode`; left unchanged.
+        dropout
+            As for `encode`.
+
+        Returns
+        -------
+        Tensor of float, shape (B, widths[0], H, W)
+        """
+        drop = dropout or self.dropout
+        x = levels[-1]
+        for level in reversed(range(len(self.upward))):
+            x = self.decoder[level](torch.cat([levels[level], self.upward[level](x)], dim=1))
+            if level >= self._first_dropped:
+                x = drop(x)
+        return x
+
+
+def _double_conv(inputs: int, outputs: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for channels in (inputs, outputs):
         layers += [
@@ -83,6 +136,4 @@ def _double_conv(inputs: int, outputs: int, dropout: float) -> nn.Sequential:
             nn.BatchNorm2d(outputs),
             nn.ReLU(inplace=True),
         ]
-    if dropout:
-        layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers)

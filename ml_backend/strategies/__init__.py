@@ -2,12 +2,21 @@
 
 from biosegment.errors import UnknownStrategyError
 from biosegment.registry import LazyRegistry
-from ml_backend.strategies.base import Pool, QueryStrategy
+from ml_backend.strategies.base import Needs, Pool, QueryStrategy, TileView
 
 STRATEGIES: LazyRegistry[type[QueryStrategy]] = LazyRegistry(
     {
+        "badge": "ml_backend.strategies.badge:BadgeSampling",
+        "bald": "ml_backend.strategies.bald:BaldSampling",
+        "clue": "ml_backend.strategies.clue:ClueSampling",
+        "coreset": "ml_backend.strategies.coreset:CoreSetSampling",
         "entropy": "ml_backend.strategies.entropy:EntropySampling",
+        "entropy_coreset": "ml_backend.strategies.entropy_coreset:EntropyCoreSetSampling",
+        "kmeans": "ml_backend.strategies.kmeans:KMeansSampling",
+        "least_confidence": "ml_backend.strategies.least_confidence:LeastConfidenceSampling",
+        "mc_entropy": "ml_backend.strategies.mc_entropy:DropoutEntropySampling",
         "random": "ml_backend.strategies.random:RandomSampling",
+        "spaced_entropy": "ml_backend.strategies.spaced_entropy:SpacedEntropySampling",
     }
 )
 
@@ -25,4 +34,4 @@ def strategy_named(name: str) -> QueryStrategy:
     return STRATEGIES[name]()
 
 
-__all__ = ["STRATEGIES", "Pool", "QueryStrategy", "strategy_named"]
+__all__ = ["STRATEGIES", "Needs", "Pool", "QueryStrategy", "TileView", "strategy_named"]

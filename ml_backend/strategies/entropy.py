@@ -17,8 +17,8 @@ class EntropySampling(QueryStrategy):
     the confidence of the network.
     """
 
-    needs: ClassVar[Needs] = "probs"
+    needs: ClassVar[Needs] = frozenset({"probs"})
 
     def score(self, pool: Pool, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return 1 - mean pixel entropy / log C of every tile."""
-        return np.fromiter(map(confidence, pool.inputs), np.float64)
+        return np.fromiter((confidence(view.probs) for view in pool.views), np.float64)

@@ -49,6 +49,60 @@ def confidence(probs: NDArray[np.float32]) -> float:
     return 1.0 - float(entropy(probs).mean())
 
 
+def top_probability(probs: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probability of the predicted class of every pixel.
+
+    max_c p_c: the summand of equation (2) of Roels and Saeys.
+
+    Parameters
+    ----------
+    probs : ndarray of float, shape (C, ...), C >= 2
+        Axis 0 sums to 1.
+
+    Returns
+    -------
+    ndarray of float32, shape (...), in [1 / C, 1]
+
+    Raises
+    ------
+    ValueError
+        When axis 0 holds no probabilities.
+    """
+    check_probabilities(probs)
+    # Rounding may lift a sum, and so a probability, a little above 1.
+    result: NDArray[np.float32] = np.minimum(probs.max(axis=0), 1)
+    return result
+
+
+def mutual_information(
+    mean_probs: NDArray[np.float32], mean_entropy: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Return how much passes with different weights disagree about every pixel.
+
+    (H[mean_t p_t] - mean_t H[p_t]) / log C: what the class of a pixel tells about the weights
+    (Houlsby et al. 2011, https://arxiv.org/abs/1112.5745), with the distribution of equation (3)
+    of Roels and Saeys.
+
+    Parameters
+    ----------
+    mean_probs : ndarray of float, shape (C, ...), C >= 2
+        mean_t p_t; axis 0 sums to 1.
+    mean_entropy : ndarray of float, shape (...), in [0, 1]
+        mean_t H[p_t] / log C.
+
+    Returns
+    -------
+    ndarray of float64, shape (...), in [0, 1]
+
+    Raises
+    ------
+    ValueError
+        When axis 0 of `mean_probs` holds no probabilities.
+    """
+    result: NDArray[np.float64] = np.clip(entropy(mean_probs) - mean_entropy, 0, 1)
+    return result
+
+
 def check_probabilities(probs: NDArray[np.float32]) -> None:
     """Raise a ValueError when axis 0 of `probs` is not a distribution over classes."""
     if len(probs) < 2:

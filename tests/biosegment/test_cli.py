@@ -103,7 +103,7 @@ def test_import_without_label_studio_writes_nothing(run, source, data_root, free
 @pytest.mark.parametrize(
     ("options", "environ", "said"),
     [
-        (["--strategy", "guess"], {}, "choose one of: entropy, random"),
+        (["--strategy", "guess"], {}, "choose one of: badge, bald"),
         (["--tile", "32", "--overlap", "32"], {}, "--overlap"),
         ([], {"LABEL_STUDIO_URL": "label.example"}, "LABEL_STUDIO_URL"),
         ([], {"BIOSEGMENT_RETRAIN_EVERY": "often"}, "retrain_every"),

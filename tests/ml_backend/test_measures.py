@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from ml_backend.strategies.measures import confidence, entropy
+from ml_backend.strategies.measures import (
+    confidence,
+    entropy,
+    mutual_information,
+    top_probability,
+)
 
 
 def binary(foreground):
@@ -45,3 +50,15 @@ def test_confidence_is_one_minus_mean_entropy():
 def test_only_probabilities_are_taken(wrong):
     with pytest.raises(ValueError, match=r"[Pp]robabilities"):
         entropy(wrong)
+
+
+def test_top_probability_by_hand():
+    probs = np.array([[0.5, 0.2], [0.3, 0.7], [0.2, 0.1]], np.float32)
+    np.testing.assert_allclose(top_probability(probs), [0.5, 0.7])
+
+
+def test_mutual_information_is_what_single_passes_do_not_explain():
+    """A pixel of passes (1, 0) and (0, 1), one of two even passes, and a decided one."""
+    mean = binary([0.5, 0.5, 1.0])
+    information = mutual_information(mean, np.array([0, 1, 0], np.float32))
+    np.testing.assert_allclose(information, [1, 0, 0], atol=1e-6)

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from ml_backend.model.unet import UNet, UNetSpec
-from ml_backend.predictor import BATCH_PX, Predictor, class_mask
+from ml_backend.predictor import BATCH_PX, DROPOUT_PASSES, Predictor, class_mask
+from ml_backend.strategies.measures import entropy
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +95,70 @@ def test_specks_become_background():
 def test_mask_is_the_most_probable_class():
     probs = np.array([[[0.5, 0.2]], [[0.3, 0.7]], [[0.2, 0.1]]], np.float32)
     np.testing.assert_array_equal(class_mask(probs), [[0, 1]])
+
+
+ALL = frozenset({"probs", "mc_probs", "features", "gradients"})
+
+
+def test_a_view_has_what_was_asked_for(predictor):
+    (view,) = predictor.views(images((20, 30)), frozenset({"features"}))
+    assert view.features.shape == (8,)
+    assert not any(each.size for each in (view.probs, view.mc_probs, view.gradients))
+    (view,) = predictor.views(images((20, 30)), ALL)
+    assert view.probs.shape == view.mc_probs.shape == (3, 20, 30)
+    assert view.mc_entropy.shape == (20, 30)
+    assert view.gradients.shape == (3 * 4,)
+
+
+def test_views_hold_the_probabilities_of_plain_prediction(predictor):
+    shapes = [(16, 16), (16, 16), (20, 30)]
+    views = predictor.views(images(*shapes), ALL)
+    for view, probs in zip(views, predictor.probabilities(images(*shapes)), strict=True):
+        np.testing.assert_array_equal(view.probs, probs)
+
+
+def test_dropout_follows_its_seed_alone(predictor):
+    def drawn(seed):
+        return next(predictor.views(images((32, 32)), frozenset({"mc_probs"}), seed)).mc_probs
+
+    first = drawn(1)
+    torch.rand(3)
+    np.testing.assert_array_equal(drawn(1), first)
+    assert not np.array_equal(drawn(2), first)
+
+
+def test_means_over_dropout(predictor):
+    """The entropy of the mean is at least the mean of the entropies (Jensen)."""
+    (view,) = predictor.views(images((32, 32)), frozenset({"mc_probs"}))
+    np.testing.assert_allclose(view.mc_probs.sum(axis=0), 1, atol=1e-4)
+    information = entropy(view.mc_probs) - view.mc_entropy
+    assert information.min() > -1e-5
+    assert information.max() > 0
+
+
+def test_without_dropout_all_passes_agree():
+    predictor = Predictor(UNet(UNetSpec(2, widths=(4, 8), dropout=0.0)), torch.device("cpu"))
+    (view,) = predictor.views(images((16, 16)), ALL)
+    np.testing.assert_allclose(view.mc_probs, view.probs, atol=1e-4)
+    np.testing.assert_allclose(view.mc_entropy, entropy(view.probs), atol=1e-4)
+
+
+def test_passes_share_what_precedes_dropout():
+    network = UNet(UNetSpec(2, widths=(4, 8, 8)))
+    calls = []
+    for level, block in enumerate(network.encoder):
+        block.register_forward_hook(lambda *_, level=level: calls.append(level))
+    predictor = Predictor(network, torch.device("cpu"))
+    list(predictor.views(images((16, 16)), ALL))
+    assert [calls.count(level) for level in range(3)] == [1, 1, DROPOUT_PASSES + 1]
+
+
+def test_gradients_are_those_of_the_head():
+    """Autograd says the same of the mean cross-entropy, to the precision of bfloat16."""
+    network = UNet(UNetSpec(3, widths=(4, 8))).eval()
+    (image,) = images((16, 16))
+    logits = network(torch.from_numpy(image)[None, None])
+    torch.nn.functional.cross_entropy(logits, logits.argmax(dim=1)).backward()
+    expected = network.head.weight.grad.flatten().numpy()
+    (view,) = Predictor(network, torch.device("cpu")).views([image], frozenset({"gradients"}))
+    np.testing.assert_allclose(view.gradients, expected, atol=1e-2 * np.abs(expected).max())

@@ -1,13 +1,16 @@
+import typing
+
 import pytest
 
 from ml_backend.strategies import STRATEGIES, QueryStrategy
+from ml_backend.strategies.base import Need
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_entry_is_a_strategy_without_settings(name):
     strategy = STRATEGIES[name]
     assert issubclass(strategy, QueryStrategy)
-    assert strategy.needs in {"nothing", "probs"}
+    assert strategy.needs <= set(typing.get_args(Need))
     strategy()
 
 

@@ -39,3 +39,38 @@ def test_without_dropout_evaluation_is_repeatable():
     network = UNet(UNetSpec(2, widths=(4, 8), dropout=0.0)).eval()
     images = torch.rand(1, 1, 8, 8)
     assert torch.equal(network(images), network(images))
+
+
+def test_nothing_is_dropped_before_the_split():
+    network = UNet(UNetSpec(2, widths=(4, 8, 8, 8), dropout=0.5)).train()
+    # Batch statistics, and so what precedes the split, are the same at every pass.
+    images = torch.rand(2, 1, 32, 32)
+    one, other = network.encode_shared(images), network.encode_shared(images)
+    assert len(one) == 3
+    assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+    assert not torch.equal(network.encode(one)[-1], network.encode(one)[-1])
+
+
+def test_parts_make_the_whole():
+    network = UNet(UNetSpec(2, widths=(4, 8, 8), dropout=0.5)).eval()
+    images = torch.rand(1, 1, 16, 16)
+    levels = network.encode(network.encode_shared(images))
+    assert [tuple(level.shape[1:]) for level in levels] == [(4, 16, 16), (8, 8, 8), (8, 4, 4)]
+    assert torch.equal(network.head(network.decode(levels)), network(images))
+
+
+def test_dropout_can_be_chosen_for_a_pass():
+    network = UNet(UNetSpec(2, widths=(4, 8, 8), dropout=0.5)).eval()
+    dropped = []
+
+    def drop(x):
+        dropped.append(x.shape[2])
+        return torch.zeros_like(x)
+
+    shared = network.encode_shared(torch.rand(1, 1, 16, 16))
+    levels = network.encode(shared, drop)
+    assert dropped == [8, 4]
+    assert not levels[-1].any()
+    assert shared[-1].any()
+    network.decode(levels, drop)
+    assert dropped == [8, 4, 8]
