@@ -33,6 +33,15 @@ SPEC = TrainingSpec(
 PROTOCOL = Protocol(pool=12, initial=2, per_round=3, labels=7, tile_px=16, converged_steps=30)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Threads that wait for a busy machine take longer than the work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def ground_truth(seed=0, shape=(3, 48, 40)):
     rng = np.random.default_rng(seed)
     masks = (rng.random(shape) < 0.3).astype(np.uint8)
