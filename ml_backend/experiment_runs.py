@@ -65,8 +65,9 @@ class Experiment:
             found[Run(strategy, int(seed))] = load_rounds(path)
         return found
 
-    def write_results(self, results: dict[Run, tuple[Round, ...]]) -> None:
-        """Write results.csv, a line a round."""
+    def write_results(self) -> None:
+        """Write results.csv, a line a round of all runs in the folder."""
+        results = self.results()
         text = io.StringIO()
         table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
         table.writeheader()
@@ -157,7 +158,7 @@ def carry_out(
         What a run raised.
     """
     results = experiment.results()
-    experiment.write_results(results)
+    experiment.write_results()
     waiting = deque(
         run for run in runs if not is_complete(run, results.get(run, ()), experiment.protocol)
     )
@@ -171,20 +172,12 @@ def carry_out(
             ready = set(wait(list(active)))
             for connection in [each for each in active if each in ready]:
                 run, process = active[connection]
-                try:
-                    told = connection.recv()
-                except EOFError:
+                done = _next_round(connection, run, process)
+                if done is None:
                     del active[connection]
-                    connection.close()
-                    process.join()
-                    if process.exitcode:
-                        raise RunEndedError(str(run), process.exitcode) from None
-                    continue
-                if isinstance(told, BioSegmentError):
-                    raise told
-                results[run] = told
-                experiment.write_results(results)
-                yield run, told[-1]
+                else:
+                    experiment.write_results()
+                    yield run, done
     finally:
         for connection, (_, process) in active.items():
             # Not terminate(): a training answers SIGTERM at its end only.
@@ -205,6 +198,21 @@ def _start(experiment: Experiment, run: Run, threads: int) -> tuple[Connection, 
     return here, process
 
 
+def _next_round(connection: Connection, run: Run, process: ForkServerProcess) -> Round | None:
+    """Return what a process has to tell: a round, or None at its end; raise what it failed of."""
+    try:
+        told: Round | BioSegmentError = connection.recv()
+    except EOFError:
+        connection.close()
+        process.join()
+        if process.exitcode:
+            raise RunEndedError(str(run), process.exitcode) from None
+        return None
+    if isinstance(told, BioSegmentError):
+        raise told
+    return told
+
+
 def _work(connection: Connection, experiment: Experiment, run: Run, threads: int) -> None:
     """Do the rounds that are left of a run; tell each, or the error that ended it."""
     # Ctrl-C reaches the whole process group; the parent answers it for all.
@@ -215,7 +223,7 @@ def _work(connection: Connection, experiment: Experiment, run: Run, threads: int
         state = load_state(path, experiment.spec)
         for reached in simulate(run, experiment.truth, experiment.protocol, experiment.spec, state):
             save_state(path, reached)
-            connection.send(reached.rounds)
+            connection.send(reached.rounds[-1])
     except BioSegmentError as exc:
         connection.send(exc)
     except BrokenPipeError:

@@ -87,9 +87,9 @@ def test_interrupted_and_taken_up(benchmark, sample, tmp_path, monkeypatch):
     """Ctrl-C after the first round; the same command then does the rest."""
     write_results = Experiment.write_results
 
-    def write_and_press_ctrl_c(experiment, results):
-        write_results(experiment, results)
-        if results:
+    def write_and_press_ctrl_c(experiment):
+        write_results(experiment)
+        if experiment.results():
             signal.raise_signal(signal.SIGINT)
 
     arguments = [sample.raw, sample.labels, *SMALL, "--strategies", "random", "--no-ceilings"]

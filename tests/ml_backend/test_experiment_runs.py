@@ -134,4 +134,4 @@ def test_a_full_disk_is_told(experiment, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(DiskFullError):
-        experiment.write_results({})
+        experiment.write_results()
