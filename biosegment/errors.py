@@ -269,3 +269,25 @@ class StackRunningError(BioSegmentError):
 
     def __str__(self) -> str:
         return f"A stack is already running on the data folder {self.args[0]}; stop that one first."
+
+
+class ExperimentExistsError(BioSegmentError, FileExistsError):
+    """A folder holds other results: ``ExperimentExistsError(folder, what differs)``."""
+
+    def __str__(self) -> str:
+        folder, differing = self.args
+        return (
+            f"{folder} holds the results of an experiment with other settings ({differing}); "
+            "choose another --out."
+        )
+
+
+class RunEndedError(BioSegmentError):
+    """The process of a simulation ended: ``RunEndedError(run, exit code)``."""
+
+    def __str__(self) -> str:
+        run, code = self.args
+        return (
+            f"The run {run} ended unexpectedly (exit code {code}), perhaps for want of memory; the "
+            "same command with fewer --jobs takes up where it stopped."
+        )

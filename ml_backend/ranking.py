@@ -18,13 +18,12 @@ from biosegment.tiles import Tile
 from ml_backend.pixels import TaskImages
 from ml_backend.predictions import MIN_AREA_PX, Model
 from ml_backend.predictor import class_mask
-from ml_backend.strategies import Needs, Pool, TileView, strategy_named
+from ml_backend.strategies import Pool, TileView, strategy_named
+from ml_backend.strategies.base import FEATURES, PROBS
 from ml_backend.strategies.spacing import places
 
 logger = logging.getLogger(__name__)
 
-PROBS: Final[Needs] = frozenset({"probs"})
-FEATURES: Final[Needs] = frozenset({"features"})
 
 PRELABELLED: Final = 2000
 """Tasks at the head of the queue that get predicted masks with their scores.

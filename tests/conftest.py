@@ -71,6 +71,15 @@ def wait_until(condition, timeout_s, what):
     return value
 
 
+@pytest.fixture(autouse=True)
+def _signal_handlers():
+    """Give back the handlers of a test that ran a worker in this process."""
+    before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for each, handler in before.items():
+        signal.signal(each, handler)
+
+
 @pytest.fixture(scope="session", name="wait_until")
 def wait_until_fixture():
     return wait_until

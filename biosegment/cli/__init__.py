@@ -6,17 +6,21 @@ ml_backend, each inside the command that needs it, so that ``biosegment --help``
 
 import logging
 import sys
+from typing import Final
 
 import typer
 from rich.markup import escape
 
 from biosegment import __version__
+from biosegment.cli.benchmark import benchmark
 from biosegment.cli.console import errors
 from biosegment.cli.demo import demo
 from biosegment.cli.importing import import_command
 from biosegment.cli.loop import status, train
 from biosegment.cli.up import up
 from biosegment.errors import BioSegmentError
+
+INTERRUPTED: Final = 130
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -29,6 +33,7 @@ app.command()(up)
 app.command("import")(import_command)
 app.command()(status)
 app.command()(train)
+app.command()(benchmark)
 
 
 def _version(asked: bool) -> None:
@@ -55,6 +60,8 @@ def main() -> None:
     except BioSegmentError as exc:
         errors.print(f"[bold red]Error:[/] {escape(str(exc))}", soft_wrap=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        errors.print("Interrupted; the same command takes up where it stopped.")
-        sys.exit(130)
+    except SystemExit as exc:
+        # Typer's answer to Ctrl-C.
+        if exc.code == INTERRUPTED:
+            errors.print("Interrupted; the same command takes up where it stopped.")
+        raise

@@ -61,6 +61,10 @@ class Pool:
     """Tiles of a batch that are nearer in z and in y and in x are too near; 0 switches it off."""
 
 
+PROBS: Final[Needs] = frozenset({"probs"})
+FEATURES: Final[Needs] = frozenset({"features"})
+
+
 class QueryStrategy(ABC):
     """A rule that says which tiles teach the network most."""
 

@@ -38,6 +38,8 @@ FACTS = {
     "LoopStalledError": (3, 1800.0),
     "UnknownStrategyError": ("guess", ("entropy", "random")),
     "SampleError": ("vnc", "no network"),
+    "ExperimentExistsError": ("results", "labels: 60 there, 120 here"),
+    "RunEndedError": ("entropy, seed 0", -9),
 }
 
 
