@@ -201,8 +201,11 @@ def _stopped_by_signals() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    signals = (signal.SIGTERM, signal.SIGHUP)
-    before = {each: signal.signal(each, interrupt) for each in signals}
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    for each, handler in before.items():
+        # What nohup has silenced stays so.
+        if handler != signal.SIG_IGN:
+            signal.signal(each, interrupt)
     try:
         yield
     finally:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from biosegment.errors import TaskError
+from biosegment.errors import ModelDamagedError, TaskError
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import LabelStudioClient, project_state
 from biosegment.labelstudio.payloads import Json, annotated_masks
@@ -122,11 +122,7 @@ class Loop:
         if not force and not any(tile.has_known for tile in pool.training):
             logger.info("project %d: all annotated tasks are held out; waiting", project_id)
             return
-        parent_version = self._registry.current(project_id)
-        parent = None
-        if parent_version is not None:
-            network, card = self._registry.load(project_id, parent_version)
-            parent = Parent(network, card.class_names)
+        parent_version, parent = self._parent(project_id)
         version = self._registry.next_version(project_id)
         trained = train(
             pool.training,
@@ -149,6 +145,18 @@ class Loop:
         self._registry.save(project_id, version, trained.network, card)
         self._registry.promote(project_id, version)
         logger.info("project %d: version %s is serving", project_id, version)
+
+    def _parent(self, project_id: int) -> tuple[str | None, Parent | None]:
+        """Return the version to fine-tune; none when there is none, or it is damaged."""
+        version = self._registry.current(project_id)
+        if version is None:
+            return None, None
+        try:
+            network, card = self._registry.load(project_id, version)
+        except ModelDamagedError as exc:
+            logger.warning("project %d starts afresh: %s", project_id, exc)
+            return None, None
+        return version, Parent(network, card.class_names)
 
     def _annotated_pool(
         self, tasks: Sequence[Json], label_map: LabelMap, report: Report

@@ -195,6 +195,24 @@ def test_unusable_annotations_do_not_train_for_ever(stack, trained, truth, wait_
     assert len(registry.cards(project_id)) == count + 1
 
 
+def test_a_damaged_model_is_replaced_by_the_next_training(stack, trained, wait_until):
+    registry, project_id = ModelRegistry(stack.data_root), trained["id"]
+    damaged = registry.current(project_id)
+    weights = stack.data_root / "models" / str(project_id) / damaged / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    done = stack.cli("train", TITLE)
+    assert done.returncode == 0, done.stderr
+    assert "queued" in done.stdout
+    wait_until(lambda: registry.current(project_id) != damaged, 300, "a new version serves")
+    assert registry.card(project_id, registry.current(project_id)).parent is None
+
+
+def test_a_project_that_does_not_exist_is_one_sentence(stack, project):
+    done = stack.cli("train", "Nowhere")
+    assert done.returncode == 1
+    assert "has no project 'Nowhere'" in " ".join(done.stderr.split())
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
