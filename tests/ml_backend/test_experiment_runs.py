@@ -50,8 +50,13 @@ def first_state(experiment, run):
 
 
 def working():
-    """Return the processes of runs: children of the server that forks them."""
-    return [run for server in psutil.Process().children() for run in server.children()]
+    """Return the processes of runs: children of the server that forks them, and of no other."""
+    return [
+        run
+        for server in psutil.Process().children()
+        if "forkserver" in " ".join(server.cmdline())
+        for run in server.children()
+    ]
 
 
 def test_an_interrupted_experiment_gives_the_same_results(experiment, tmp_path):
