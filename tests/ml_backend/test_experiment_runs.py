@@ -54,7 +54,7 @@ def working():
     return [
         run
         for server in psutil.Process().children()
-        if "forkserver" in " ".join(server.cmdline())
+        if server.status() != psutil.STATUS_ZOMBIE and "forkserver" in " ".join(server.cmdline())
         for run in server.children()
     ]
 
