@@ -126,6 +126,8 @@ class LocalStack:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # As in a terminal: a shell lets its background jobs ignore Ctrl-C.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         wait_until(self._is_up, 300, f"the stack is up ({self.output.read_text()})")
 

@@ -86,6 +86,8 @@ def test_results_plot_and_settings(benchmark, sample, tmp_path):
 def test_interrupted_and_taken_up(benchmark, sample, tmp_path, monkeypatch):
     """Ctrl-C after the first round; the same command then does the rest."""
     write_results = Experiment.write_results
+    # As in a terminal: a shell lets its background jobs ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def write_and_press_ctrl_c(experiment):
         write_results(experiment)
