@@ -206,8 +206,8 @@ def turn(project_id: int, force: bool) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        The project as the turn found it (`biosegment.labelstudio.client.project_state`) and the
-        ``version`` that serves after it; None when another process is at it.
+        The project as the turn found it (`biosegment.labelstudio.client.project_state`), with the
+        ``model_version`` that serves after it; None when another process is at it.
     """
     # The worker process imports these once, before it forks; the web process never does.
     from ml_backend.loop import Loop
