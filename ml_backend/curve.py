@@ -6,10 +6,16 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from ml_backend.live_quality import live_qualities
 from ml_backend.model_card import ModelCard
 
 
-def learning_curve(labels: Sequence[int], iou: Sequence[float], caption: str) -> Figure:
+def learning_curve(
+    labels: Sequence[int],
+    iou: Sequence[float],
+    caption: str,
+    errors: Sequence[float] | None = None,
+) -> Figure:
     """Return a plot of IoU over the number of labels.
 
     Parameters
@@ -20,10 +26,12 @@ def learning_curve(labels: Sequence[int], iou: Sequence[float], caption: str) ->
         Intersection over union there, in [0, 1].
     caption
         What the IoU was measured on.
+    errors
+        Its standard error at each point, drawn as a bar; none where it is NaN.
     """
     figure = Figure(figsize=(6.0, 3.2), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(labels, iou, marker="o", color="#0077BB")
+    axes.errorbar(labels, iou, yerr=errors, marker="o", capsize=3, color="#0077BB")
     axes.set_xlabel("labelled tiles")
     axes.set_ylabel("IoU")
     axes.set_ylim(0, 1)
@@ -34,16 +42,13 @@ def learning_curve(labels: Sequence[int], iou: Sequence[float], caption: str) ->
 
 
 def curve_svg(cards: Sequence[ModelCard]) -> bytes:
-    """Return the learning curve of a project's versions as an SVG picture."""
-    measured = [
-        (len(card.annotations), card.metrics["mean_iou"])
-        for card in cards
-        if card.metrics["mean_iou"] is not None
-    ]
+    """Return the live IoU of a project's versions over their labels as an SVG picture."""
+    measured = [(each.labels, each.mean) for each in live_qualities(cards) if each.mean is not None]
     figure = learning_curve(
         [labels for labels, _ in measured],
-        [iou for _, iou in measured if iou is not None],
-        "Held-out tasks (a fifth of those annotated)",
+        [mean.value for _, mean in measured],
+        "Live IoU: on each round's new labels, before learning from them",
+        [mean.error for _, mean in measured],
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg")

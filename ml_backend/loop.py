@@ -5,25 +5,22 @@ twice, or after a crash in the middle of another: what is already done is not do
 """
 
 import logging
-import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-import numpy as np
-
-from biosegment.errors import ModelDamagedError, TaskError
+from biosegment.errors import ModelDamagedError, ModelNotFoundError
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import LabelStudioClient, project_state
-from biosegment.labelstudio.payloads import Json, annotated_masks
+from biosegment.labelstudio.payloads import Json
 from biosegment.settings import LoopOptions, Settings
-from ml_backend.dataset import LabelledTile
+from ml_backend.annotated_pool import annotated_pool, submitted
 from ml_backend.hardware import use_free_cores
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.pixels import TaskImages
 from ml_backend.predictions import Model
+from ml_backend.prequential import compared, new_annotations
 from ml_backend.ranking import rank
 from ml_backend.training import Parent, TrainingSpec, train
 
@@ -31,25 +28,6 @@ logger = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int], None]
 """Called with a stage's name and ``(done, total)`` in its own items."""
-
-VALIDATION_SHARE: Final = 0.2
-"""Part of the annotated tasks that is held out to measure quality."""
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotatedPool:
-    """What the annotators of a project have said so far."""
-
-    annotations: dict[str, str]
-    """Annotation id -> when it was last changed, of every usable submitted annotation."""
-    left_out: dict[str, str]
-    """The same of those that cannot be used."""
-    training: list[LabelledTile]
-    """Tiles to learn from."""
-    validation: list[LabelledTile]
-    """Tiles to measure on."""
-    lead_time_s: float
-    """Time the annotators spent, in seconds."""
 
 
 class Loop:
@@ -88,7 +66,7 @@ class Loop:
         label_map = LabelMap.from_config(project["label_config"])
         tasks = self._client.annotated_tasks(project_id, partial(report, "reading annotations"))
         if force or self._changes(project_id, tasks) >= options.retrain_every:
-            self._train(project_id, tasks, label_map, options, force, report)
+            self.learn(project_id, tasks, label_map, options, report, force=force)
         version = self._registry.current(project_id)
         if version is not None:
             self._publish(project, version, label_map, options, report)
@@ -105,28 +83,49 @@ class Loop:
         return sum(
             seen.get(str(annotation["id"])) != annotation["updated_at"]
             for task in tasks
-            for annotation in _submitted(task)
+            for annotation in submitted(task)
         )
 
-    def _train(
+    def learn(
         self,
         project_id: int,
         tasks: Sequence[Json],
         label_map: LabelMap,
         options: LoopOptions,
-        force: bool,
         report: Report,
+        *,
+        force: bool = False,
     ) -> None:
+        """Train a version on all annotated tasks, those new to its parent tested first.
+
+        Parameters
+        ----------
+        project_id
+            Number of the project.
+        tasks
+            With their ``annotations``.
+        label_map
+            Of the project's labelling configuration.
+        options
+            How long to train, and the strategy that the version will rank by.
+        report
+            Told of stages and progress.
+        force
+            Raise `NothingToTrainOnError` when nothing can be learned from, instead of waiting.
+        """
         use_free_cores()
-        pool = self._annotated_pool(tasks, label_map, report)
-        if not force and not any(tile.has_known for tile in pool.training):
-            logger.info("project %d: all annotated tasks are held out; waiting", project_id)
+        pool = annotated_pool(tasks, self._images, label_map, partial(report, "reading images"))
+        if not force and not any(tile.has_known for tile in pool.tiles):
+            logger.info("project %d: no annotation can be learned from yet; waiting", project_id)
             return
-        parent_version, parent = self._parent(project_id)
+        parent_version, parent, grandparent = self._ancestors(project_id)
+        # Test, then train: afterwards these annotations are no test any more.
+        new = new_annotations(pool, label_map, self._registry.cards(project_id))
+        records = compared(new, label_map.names, parent, grandparent)
         version = self._registry.next_version(project_id)
         trained = train(
-            pool.training,
-            pool.validation,
+            pool.tiles,
+            [],
             TrainingSpec(
                 classes=label_map.names, effort=options.training_effort, seed=len(pool.annotations)
             ),
@@ -141,42 +140,35 @@ class Loop:
             left_out=pool.left_out,
             lead_time_s=pool.lead_time_s,
             parent=parent_version,
+            round=records,
         )
         self._registry.save(project_id, version, trained.network, card)
         self._registry.promote(project_id, version)
         logger.info("project %d: version %s is serving", project_id, version)
 
-    def _parent(self, project_id: int) -> tuple[str | None, Parent | None]:
-        """Return the version to fine-tune; none when there is none, or it is damaged."""
+    def _ancestors(self, project_id: int) -> tuple[str | None, Parent | None, Parent | None]:
+        """Return the version to fine-tune, its network, and that of the one before.
+
+        None where there is none, or it is damaged.
+        """
         version = self._registry.current(project_id)
         if version is None:
-            return None, None
+            return None, None, None
         try:
             network, card = self._registry.load(project_id, version)
         except ModelDamagedError as exc:
             logger.warning("project %d starts afresh: %s", project_id, exc)
-            return None, None
-        return version, Parent(network, card.class_names)
+            return None, None, None
+        grandparent = None if card.parent is None else self._grandparent(project_id, card.parent)
+        return version, Parent(network, card.class_names), grandparent
 
-    def _annotated_pool(
-        self, tasks: Sequence[Json], label_map: LabelMap, report: Report
-    ) -> AnnotatedPool:
-        pool = AnnotatedPool({}, {}, [], [], sum(map(_lead_time_s, tasks)))
-        for done, task in enumerate(tasks):
-            report("reading images", done, len(tasks))
-            ids = {str(each["id"]): each["updated_at"] for each in _submitted(task)}
-            try:
-                tiles = [
-                    LabelledTile(self._images.read(task, tile), mask)
-                    for tile, mask in annotated_masks(task, label_map).items()
-                ]
-            except TaskError as exc:
-                logger.warning("left out of training: %s", exc)
-                pool.left_out.update(ids)
-                continue
-            (pool.validation if is_held_out(task["id"]) else pool.training).extend(tiles)
-            pool.annotations.update(ids)
-        return pool
+    def _grandparent(self, project_id: int, version: str) -> Parent | None:
+        try:
+            network, card = self._registry.load(project_id, version)
+        except (ModelDamagedError, ModelNotFoundError) as exc:
+            logger.warning("project %d: the last round's gain is not measured: %s", project_id, exc)
+            return None
+        return Parent(network, card.class_names)
 
     def _publish(
         self,
@@ -205,19 +197,6 @@ class Loop:
         for old in self._client.model_versions(project_id):
             if old != version:
                 self._client.delete_predictions(project_id, old)
-
-
-def is_held_out(task_id: int) -> bool:
-    """Return whether a task's annotations measure quality instead of training; it never changes."""
-    return zlib.crc32(str(task_id).encode()) % 1000 < VALIDATION_SHARE * 1000
-
-
-def _submitted(task: Mapping[str, Any]) -> list[Json]:
-    return [a for a in task.get("annotations") or [] if not a.get("was_cancelled")]
-
-
-def _lead_time_s(task: Mapping[str, Any]) -> float:
-    return float(np.sum([a.get("lead_time") or 0.0 for a in _submitted(task)]))
 
 
 def _versions(task: Mapping[str, Any]) -> set[str]:

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from biosegment.errors import QueueError
 from ml_backend.jobs import JobQueue
+from ml_backend.live_quality import live_qualities
 from ml_backend.model_registry import ModelRegistry
 
 DURATION_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -68,8 +69,8 @@ class StateCollector(Collector):
             "biosegment_labels", "Annotations the serving version knows.", labels=["project"]
         )
         iou = GaugeMetricFamily(
-            "biosegment_validation_iou",
-            "Mean IoU of the serving version on held-out tasks.",
+            "biosegment_live_iou",
+            "Mean IoU of the last tested version on annotations that none had learned from.",
             labels=["project"],
         )
         for project_id in self._registry.projects():
@@ -77,6 +78,7 @@ class StateCollector(Collector):
             versions.add_metric([str(project_id)], len(cards))
             if cards:
                 labels.add_metric([str(project_id)], len(cards[-1].annotations))
-                if (quality := cards[-1].metrics["mean_iou"]) is not None:
-                    iou.add_metric([str(project_id)], quality)
+            qualities = live_qualities(cards)
+            if qualities and qualities[-1].mean is not None:
+                iou.add_metric([str(project_id)], qualities[-1].mean.value)
         yield from (versions, labels, iou)

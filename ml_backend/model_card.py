@@ -7,8 +7,8 @@ from importlib.metadata import version
 from typing import Any, Final
 
 from biosegment import __version__
-from ml_backend.metrics import Metrics
 from ml_backend.model.unet import NORMALISATION
+from ml_backend.rounds import AnnotationRecord
 from ml_backend.training import TrainedModel
 
 UNET: Final = "unet"
@@ -22,17 +22,15 @@ class ModelCard:
     class_names: Sequence[str]
     """Names of the classes that the network tells apart, background first."""
     strategy: str
-    """Query strategy that chose the tiles."""
+    """Query strategy that orders the queue while this version serves."""
     annotations: Mapping[str, str]
     """Annotation id -> when it was last changed, of every annotation that went in."""
     left_out: Mapping[str, str]
     """The same of annotations that could not be used."""
     labels: int
-    """Number of annotated tiles, held-out ones included."""
+    """Number of annotated tiles."""
     lead_time_s: float
     """Time that the annotators spent on them, in seconds."""
-    metrics: Metrics
-    """Agreement with the held-out tiles."""
     parent: str | None
     """Version that training started from."""
     training: Mapping[str, Any]
@@ -45,6 +43,8 @@ class ModelCard:
     """What the network expects its input to be."""
     software: Mapping[str, str]
     """Package -> version."""
+    round: Sequence[AnnotationRecord] = ()
+    """The annotations that no version before had learned from, as a test of the parent."""
     version: str = ""
     created: str = ""
     """Time of saving: ISO 8601, UTC."""
@@ -60,6 +60,7 @@ class ModelCard:
         left_out: Mapping[str, str],
         lead_time_s: float,
         parent: str | None,
+        round: Sequence[AnnotationRecord] = (),
     ) -> "ModelCard":
         """Return the card of a training run."""
         return cls(
@@ -69,8 +70,8 @@ class ModelCard:
             left_out=dict(left_out),
             labels=trained.labels,
             lead_time_s=lead_time_s,
-            metrics=trained.metrics,
             parent=parent,
+            round=tuple(round),
             training=asdict(trained.spec),
             architecture=UNET,
             architecture_spec=asdict(trained.network.spec),
@@ -80,7 +81,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: bytes) -> "ModelCard":
-        """Read a card; fields of later releases are left out.
+        """Read a card; fields of other releases are left out.
 
         Raises
         ------
@@ -90,6 +91,8 @@ class ModelCard:
         known = {field.name for field in fields(cls)}
         content = json.loads(text)
         try:
-            return cls(**{name: value for name, value in content.items() if name in known})
-        except (AttributeError, TypeError) as exc:
+            values = {name: value for name, value in content.items() if name in known}
+            records = tuple(map(AnnotationRecord.from_json, values.pop("round", ())))
+            return cls(**values, round=records)
+        except (AttributeError, KeyError, TypeError) as exc:
             raise ValueError(f"it is not a model card ({exc})") from exc

@@ -19,6 +19,7 @@ from ml_backend.contract import (
     project_id,
 )
 from ml_backend.curve import curve_svg
+from ml_backend.effort import effort_csv
 from ml_backend.jobs import JobQueue
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.predictions import PredictionService
@@ -133,3 +134,10 @@ def status() -> str:
 def curve(number: int) -> Response:
     """Draw the learning curve of a project."""
     return Response(curve_svg(services().registry.cards(number)), mimetype="image/svg+xml")
+
+
+@pages.get("/projects/<int:number>/effort.csv")
+def effort(number: int) -> Response:
+    """Give the annotation effort of a project as a table."""
+    table = effort_csv(number, services().registry.cards(number))
+    return Response(table, mimetype="text/csv")

@@ -10,6 +10,7 @@ from biosegment.errors import LabelStudioError, QueueError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json
 from ml_backend.jobs import JobQueue, failure_trace, is_abandoned
+from ml_backend.live_quality import LiveQuality, advice, live_qualities
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
 
@@ -54,6 +55,10 @@ class ProjectStatus:
     """The serving version."""
     versions: int
     """Number of versions."""
+    live: LiveQuality | None
+    """How the last version that was tested did."""
+    advice: str
+    """What the last rounds brought, in words; empty while that is not known."""
     activity: Activity | None
     """The latest job; None when there was none for a week."""
     head: list[Json]
@@ -85,7 +90,11 @@ def overview(
         version = registry.current(project["id"])
         card = next((card for card in cards if card.version == version), None)
         activity = activities.get(project["id"])
-        statuses.append(ProjectStatus(project, card, len(cards), activity, head))
+        qualities = live_qualities(cards)
+        live = qualities[-1] if qualities else None
+        statuses.append(
+            ProjectStatus(project, card, len(cards), live, advice(qualities), activity, head)
+        )
     return statuses, problems
 
 

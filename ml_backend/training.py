@@ -87,7 +87,7 @@ def train(
     log_dir: Path | None = None,
     progress: Progress = ignore,
 ) -> TrainedModel:
-    """Return a network trained on annotated tiles, and how it does on held-out ones.
+    """Return a network trained on annotated tiles, and how it does on other ones.
 
     The same arguments give the same weights on a CPU with the same number of threads. Nothing is
     written but `log_dir`; an interrupt or an error leaves nothing else behind.

@@ -16,7 +16,7 @@ from biosegment.cli.benchmark import benchmark
 from biosegment.cli.console import errors
 from biosegment.cli.demo import demo
 from biosegment.cli.importing import import_command
-from biosegment.cli.loop import status, train
+from biosegment.cli.loop import effort, status, train
 from biosegment.cli.up import up
 from biosegment.errors import BioSegmentError
 
@@ -33,6 +33,7 @@ app.command()(up)
 app.command("import")(import_command)
 app.command()(status)
 app.command()(train)
+app.command()(effort)
 app.command()(benchmark)
 
 

@@ -1,6 +1,8 @@
-"""``biosegment status`` and ``biosegment train``: what the status page and its button do."""
+"""``biosegment status``, ``train`` and ``effort``: what the status page and its buttons do."""
 
 import os
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -24,18 +26,20 @@ def status() -> None:
     with LabelStudioClient(settings) as client:
         jobs = JobQueue(connect(settings, timeout_s=5))
         projects, problems = overview(client, ModelRegistry(settings.data_root), jobs)
-    table = Table("project", "labelled", "model", "held-out IoU", "work")
+    table = Table("project", "labelled", "model", "live IoU", "work")
     for each in projects:
-        iou = each.card.metrics["mean_iou"] if each.card else None
         table.add_row(
             f"{each.project['title']} (number {each.project['id']})",
             f"{each.project.get('num_tasks_with_annotations', '?')} of "
             f"{each.project.get('task_number', '?')}",
             each.card.version if each.card else "none yet",
-            "not measured yet" if iou is None else f"{iou:.3f}",
+            str(each.live.mean) if each.live and each.live.mean else "not measured yet",
             each.activity.sentence if each.activity else "idle",
         )
     console.print(table)
+    for each in projects:
+        if each.advice:
+            console.print(f"{each.project['title']}: {each.advice}", soft_wrap=True)
     for problem in problems:
         console.print(problem)
     if problems:
@@ -51,3 +55,21 @@ def train(project: Name) -> None:
         found = client.find_project(project)
     JobQueue(connect(settings, timeout_s=5)).request_turn(found["id"], force=True)
     console.print(f"Training of {found['title']!r} is queued; `biosegment status` shows it.")
+
+
+def effort(
+    project: Name,
+    out: Annotated[Path | None, typer.Option(help="CSV file to write instead.")] = None,
+) -> None:
+    """Print what each annotation of a project cost, and what it kept of the prediction (CSV)."""
+    from ml_backend.effort import effort_csv
+    from ml_backend.model_registry import ModelRegistry
+
+    settings = Settings.from_env(connection(os.environ))
+    with LabelStudioClient(settings) as client:
+        found = client.find_project(project)
+    table = effort_csv(found["id"], ModelRegistry(settings.data_root).cards(found["id"]))
+    if out is None:
+        sys.stdout.write(table)
+    else:
+        out.write_text(table)

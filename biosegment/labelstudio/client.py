@@ -193,7 +193,7 @@ class LabelStudioClient:
         when two ran at once.
         """
         # The names of an annotation's fields stand beside those of the task's.
-        include = "id,data,annotations,result,was_cancelled,updated_at,lead_time"
+        include = "id,data,annotations,result,was_cancelled,created_at,updated_at,lead_time"
         params = {"fields": "all", "include": include, "page_size": FULL_PAGE}
         return self._tasks(project_id, {"filters": LABELLED}, params, progress)
 

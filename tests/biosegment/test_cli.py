@@ -56,7 +56,7 @@ def one_sentence(said):
 def test_help_names_every_command(run):
     code, out, _ = run("--help")
     assert code == 0
-    assert all(command in out for command in ("demo", "up", "import"))
+    assert all(command in out for command in ("demo", "up", "import", "status", "effort"))
 
 
 def test_version(run):
@@ -119,6 +119,14 @@ def test_a_bad_value_is_one_sentence_and_exit_code_1(
     assert said in errors
     assert not out
     assert not data_root.exists()
+
+
+@pytest.mark.parametrize("command", [["effort", "EM stack"], ["train", "EM stack"]])
+def test_a_project_needs_label_studio(run, command):
+    code, out, said = run(*command, LABEL_STUDIO_API_KEY="abc")
+    assert code == 1
+    assert one_sentence(said)
+    assert not out
 
 
 def test_brackets_in_a_message_are_shown_as_they_are(run, source):

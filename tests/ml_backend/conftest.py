@@ -10,7 +10,7 @@ from torch import nn
 
 from biosegment.geometry import Roi
 from biosegment.labels import LabelMap, labelling_config
-from biosegment.labelstudio.payloads import task_data
+from biosegment.labelstudio.payloads import prediction_regions, task_data
 from biosegment.store import VolumeStore, volume_path
 from biosegment.tiles import Tile
 from ml_backend.app import create_app
@@ -18,6 +18,7 @@ from ml_backend.metrics import Metrics
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
+from ml_backend.rounds import AnnotationRecord, Overlap
 from ml_backend.training import TrainedModel, TrainingSpec
 
 CLASSES = ("background", "mitochondria")
@@ -43,6 +44,11 @@ def bright_finder():
 
 
 @pytest.fixture
+def finder():
+    return bright_finder()
+
+
+@pytest.fixture
 def label_map():
     return LabelMap.from_config(labelling_config(CLASSES[1:]))
 
@@ -56,21 +62,48 @@ def registry(settings):
 def serve(registry):
     """Save a network as a project's next version and promote it; returns the version."""
 
-    def add(project_id, network=None, annotations=4):
+    def add(project_id, network=None, annotations=4, parent=None, strategy="entropy", round=()):
         network = network or bright_finder()
         spec = TrainingSpec(CLASSES, widths=network.spec.widths)
+        known = range(annotations) if isinstance(annotations, int) else annotations
         card = ModelCard.of(
             TrainedModel(network, spec, 3, METRICS),
-            strategy="entropy",
-            annotations={str(i): "2026-11-22T10:00:00Z" for i in range(annotations)},
+            strategy=strategy,
+            annotations={str(i): "2026-11-22T10:00:00Z" for i in known},
             left_out={},
             lead_time_s=12.0,
-            parent=None,
+            parent=parent,
+            round=round,
         )
         version = registry.next_version(project_id)
         registry.save(project_id, version, network, card)
         registry.promote(project_id, version)
         return version
+
+    return add
+
+
+@pytest.fixture
+def record():
+    """Make a record of an annotation from ``(predicted, annotated, kept)`` of one class."""
+
+    def make(number, live=None, before=None, lead_time_s=4.0):
+        found = [each and {"mitochondria": Overlap(*each)} for each in (live, before)]
+        return AnnotationRecord(str(number), 100 + number, lead_time_s, "entropy", *found)
+
+    return make
+
+
+@pytest.fixture
+def serve_rounds(serve, record):
+    """Serve three versions: 4 labels, then 2 that test the first, then 2 that test the second."""
+
+    def add(project_id):
+        first = serve(project_id, annotations=4, round=[record(i) for i in range(4)])
+        tested = [record(4, (10, 10, 5)), record(5, (10, 10, 8))]
+        second = serve(project_id, annotations=6, parent=first, round=tested)
+        tested = [record(6, (10, 10, 9), (10, 10, 5)), record(7, (10, 10, 8), (10, 10, 6))]
+        return first, second, serve(project_id, annotations=8, parent=second, round=tested)
 
     return add
 
@@ -100,6 +133,29 @@ def make_task():
         return {"id": number, "data": data, "annotations": [], "predictions": []}
 
     return make
+
+
+@pytest.fixture
+def annotate(label_map):
+    """Add an annotation to a task: a mask a shown slice, None where nothing is painted."""
+
+    def add(task, number, *masks, label_map=label_map, **fields):
+        size = (task["data"]["height"], task["data"]["width"])
+        painted = [np.zeros(size, np.uint8) if mask is None else mask for mask in masks]
+        names = ["unpainted", *label_map.names[1:], "background"]
+        task["annotations"].append(
+            {
+                "id": number,
+                "created_at": "2026-11-22T10:00:00.000000Z",
+                "updated_at": "2026-11-22T10:00:00.000000Z",
+                "lead_time": 4.0,
+                "result": prediction_regions(painted, names, label_map),
+            }
+            | fields
+        )
+        return task
+
+    return add
 
 
 @pytest.fixture

@@ -14,10 +14,12 @@ from ml_backend.metrics import Metrics
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import CARD, WEIGHTS, ModelRegistry
+from ml_backend.rounds import AnnotationRecord, Overlap
 from ml_backend.training import TrainedModel, TrainingSpec
 
 CLASSES = ("background", "mitochondria")
 METRICS: Metrics = {"iou": {"mitochondria": 0.75}, "mean_iou": 0.75, "tiles": 3}
+ROUND = AnnotationRecord("12", 3, 41.5, "entropy", {"mitochondria": Overlap(3, 2, 1)}, None)
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,7 @@ def card(network):
         left_out={},
         lead_time_s=41.5,
         parent=None,
+        round=[ROUND],
     )
 
 
@@ -76,12 +79,31 @@ def test_what_is_saved_is_loaded(registry, network, card):
     assert read == registry.card(1, version)
     assert read.version == version
     assert read.class_names == list(CLASSES)
-    assert read.metrics == METRICS
+    assert read.round == (ROUND,)
     assert read.labels == 10
     assert read.annotations == {"12": "2026-11-22T10:00:00Z"}
     assert read.training["batch_size"] == 16
     assert "torch" in read.software
     assert datetime.fromisoformat(read.created).tzinfo is not None
+
+
+def test_a_card_of_an_earlier_release_is_read(registry, network, card, tmp_path):
+    """It has the quality on held-out tiles, and no round."""
+    version = add(registry, network, card)
+    path = tmp_path / "models" / "1" / version / CARD
+    content = json.loads(path.read_text())
+    del content["round"]
+    path.write_text(json.dumps(content | {"metrics": METRICS}))
+    assert registry.load(1, version)[1].round == ()
+
+
+@pytest.mark.parametrize("damage", [[{}], [3], 3, [{"annotation": "1"}], {"a": "b"}])
+def test_a_damaged_round_is_told(registry, network, card, tmp_path, damage):
+    version = add(registry, network, card)
+    path = tmp_path / "models" / "1" / version / CARD
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"round": damage}))
+    with pytest.raises(ModelDamagedError):
+        registry.card(1, version)
 
 
 def test_a_version_is_forever(registry, network, card):

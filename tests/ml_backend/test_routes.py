@@ -300,7 +300,7 @@ def test_the_right_credentials_get_in(guarded):
     assert guarded.post("/webhook", json=webhook(), auth=auth).status_code == 201
     assert guarded.post("/setup", json=recorded("setup"), auth=auth).status_code == 200
     assert guarded.post("/predict", json=recorded("predict"), auth=auth).status_code == 200
-    for path in ("/", "/metrics", "/versions"):
+    for path in ("/", "/metrics", "/versions", "/projects/1/effort.csv"):
         assert guarded.get(path, auth=auth).status_code == 200
 
 
@@ -323,18 +323,19 @@ def metrics(http):
     }
 
 
-def test_metrics(http, serve):
-    serve(1)
-    serve(1, annotations=7)
+def test_metrics(http, serve, serve_rounds):
+    serve_rounds(1)
+    serve(2)
     http.post("/webhook", json=webhook())
     http.get("/nowhere")
     http.post("/predict", data=b"{")
     found = metrics(http)
     assert found["biosegment_queue_up",] == 1
     assert found["biosegment_jobs", "queued"] == 1
-    assert found["biosegment_model_versions", "1"] == 2
-    assert found["biosegment_labels", "1"] == 7
-    assert found["biosegment_validation_iou", "1"] == 0.75
+    assert found["biosegment_model_versions", "1"] == 3
+    assert found["biosegment_labels", "1"] == 8
+    assert found["biosegment_live_iou", "1"] == pytest.approx(17 / 23)
+    assert ("biosegment_live_iou", "2") not in found
     assert found["biosegment_requests_total", "contract_api.webhook", "201"] == 1
     assert found["biosegment_requests_total", "contract_api.predict", "400"] == 1
     assert found["biosegment_requests_total", "unknown", "404"] == 1

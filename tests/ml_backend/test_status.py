@@ -9,12 +9,17 @@ from rq.job import JobStatus
 from biosegment.labels import labelling_config
 from biosegment.labelstudio.client import LabelStudioClient
 from ml_backend.model_registry import ModelRegistry
+from ml_backend.rounds import AnnotationRecord, Overlap
 
 TITLE = 'Cells <b>& "walls"</b>'
 
 
 def problems(page):
     return re.findall(r'<p class="problem" role="alert">(.*?)</p>', page)
+
+
+def live(page):
+    return re.search(r'<dd class="live">(.*?)</dd>', page).group(1)
 
 
 @pytest.fixture
@@ -30,7 +35,7 @@ def test_without_label_studio_the_versions_are_shown(http, serve, settings):
     assert settings.label_studio_url in problem
     assert "project 3" in answer.text
     assert version in answer.text
-    assert "mitochondria 0.75" in answer.text
+    assert "not measured yet" in live(answer.text)
 
 
 def test_without_redis_the_rest_is_shown(http, serve, redis_process):
@@ -75,9 +80,35 @@ def test_why_a_job_failed_is_one_sentence(http, serve, jobs, settings, monkeypat
     assert "Traceback" not in page
 
 
-def test_the_learning_curve_is_a_picture(http, serve):
-    serve(3)
-    serve(3, annotations=20)
+def test_the_live_iou_and_what_the_last_round_brought(http, serve_rounds):
+    _, second, third = serve_rounds(3)
+    page = http.get("/").text
+    assert (
+        live(page) == f"0.74 ± 0.08 of {second} on 2 tiles; 85 % of the proposed pixels were kept"
+    )
+    assert f'<dd class="version">{third}</dd>' in page
+    [advice] = re.findall(r'<dd class="advice">(.*?)</dd>', page)
+    assert advice.startswith("The last round brought +0.360 ± ")
+
+
+def test_the_live_iou_of_several_classes(http, serve):
+    tile = {"a": Overlap(4, 4, 4), "b": Overlap(0, 4, 0), "c": Overlap(0, 0, 0)}
+    serve(3, parent=serve(3), round=[AnnotationRecord("1", 1, None, None, tile)])
+    said = live(http.get("/").text)
+    assert said.startswith("0.50 of ")
+    assert "on 1 tile (a 1.00, b 0.00, c absent); 100 %" in said
+
+
+def test_the_effort_is_a_table(http, serve_rounds):
+    serve_rounds(3)
+    [link] = re.findall(r'href="([^"]*effort.csv)"', http.get("/").text)
+    answer = http.get(link)
+    assert answer.mimetype == "text/csv"
+    assert len(answer.text.splitlines()) == 1 + 8
+
+
+def test_the_learning_curve_is_a_picture(http, serve_rounds):
+    serve_rounds(3)
     answer = http.get("/projects/3/curve.svg")
     assert answer.status_code == 200
     assert answer.mimetype == "image/svg+xml"
