@@ -40,7 +40,7 @@ class Estimate:
     """Its standard error over tiles; NaN for a single tile."""
 
     def __str__(self) -> str:
-        return f"{self.value:.2f}" + ("" if math.isnan(self.error) else f" ± {self.error:.2f}")
+        return f"{self.value:.3f}" + ("" if math.isnan(self.error) else f" ± {self.error:.3f}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,8 @@ def test_old_cards_and_first_versions_are_no_measurement(serve, record, registry
 
 
 def test_a_parent_that_is_gone_is_left_out(serve_rounds, registry):
-    cards = registry.cards(1) or (serve_rounds(1) and registry.cards(1))
+    serve_rounds(1)
+    cards = registry.cards(1)
     assert [each.version for each in live_qualities(cards[1:])] == [cards[1].version]
     assert live_qualities(cards[2:]) == []
 
@@ -69,7 +70,7 @@ def test_one_tile_has_no_error(serve, registry, record):
     second = serve(1, parent=first)
     serve(1, parent=second, round=[record(5, (10, 10, 10), (10, 10, 5))])
     [found] = live_qualities(registry.cards(1))
-    assert str(found.mean) == "1.00"
+    assert str(found.mean) == "1.000"
     assert math.isnan(found.mean.error)
     assert found.gain is None
 

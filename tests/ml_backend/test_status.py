@@ -84,7 +84,7 @@ def test_the_live_iou_and_what_the_last_round_brought(http, serve_rounds):
     _, second, third = serve_rounds(3)
     page = http.get("/").text
     assert (
-        live(page) == f"0.74 ± 0.08 of {second} on 2 tiles; 85 % of the proposed pixels were kept"
+        live(page) == f"0.739 ± 0.076 of {second} on 2 tiles; 85 % of the proposed pixels were kept"
     )
     assert f'<dd class="version">{third}</dd>' in page
     [advice] = re.findall(r'<dd class="advice">(.*?)</dd>', page)
@@ -95,7 +95,7 @@ def test_the_live_iou_of_several_classes(http, serve):
     tile = {"a": Overlap(4, 4, 4), "b": Overlap(0, 4, 0), "c": Overlap(0, 0, 0)}
     serve(3, parent=serve(3), round=[AnnotationRecord("1", 1, None, None, tile)])
     said = live(http.get("/").text)
-    assert said.startswith("0.50 of ")
+    assert said.startswith("0.500 of ")
     assert "on 1 tile (a 1.00, b 0.00, c absent); 100 %" in said
 
 
