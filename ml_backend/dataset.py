@@ -1,7 +1,9 @@
 """Annotated tiles, and the augmented batches that a network is trained on."""
 
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -10,7 +12,9 @@ from torch import Tensor
 
 from biosegment.labels import UNKNOWN
 
-BACKGROUND = 0
+BACKGROUND: Final = 0
+ZOOM: Final = 1.3
+"""Crops show structures up to this many times larger, or smaller, than they are."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,11 +58,11 @@ class BatchSpec:
 
 
 class AugmentedBatches:
-    """Batches of random crops, augmented on the device that they are trained on.
+    """Batches of random crops, drawn and augmented on the device that they are trained on.
 
     Half of each batch comes from tiles with foreground when there are tiles of both kinds: rare
-    classes are seen in every step. Tiles smaller than a crop are padded: the image by reflection,
-    the mask with UNKNOWN.
+    classes are seen in every step. A crop is a square of a tile, turned by any angle, mirrored and
+    zoomed. Beyond the border of its tile the image goes on in reflection, and the mask is UNKNOWN.
 
     Iterating yields `spec.count` pairs: images float32 (B, 1, S, S) in [0, 1], masks int64
     (B, S, S). Every iteration yields the same batches.
@@ -69,82 +73,103 @@ class AugmentedBatches:
     ) -> None:
         self.spec = spec
         self.device = device
-        padded = [_at_least(tile, spec.crop_px) for tile in tiles]
-        self._images = [torch.from_numpy(tile.image).to(device) for tile in padded]
-        self._masks = [torch.from_numpy(tile.mask).to(device) for tile in padded]
-        foreground = np.array([tile.has_foreground for tile in tiles])
-        self._with = np.flatnonzero(foreground)
-        self._without = np.flatnonzero(~foreground)
+        # Tiles of any size, one after the other: a batch is cut out of all in one go.
+        self._pixels = torch.from_numpy(
+            np.concatenate([tile.image.ravel().astype(np.float32, copy=False) for tile in tiles])
+        ).to(device)
+        self._classes = torch.from_numpy(
+            np.concatenate([tile.mask.ravel() for tile in tiles])
+        ).to(device)
+        self._shapes = torch.tensor([tile.mask.shape for tile in tiles], device=device)
+        areas = self._shapes.prod(dim=1)
+        self._starts = areas.cumsum(0) - areas
+        foreground = torch.tensor([tile.has_foreground for tile in tiles], device=device)
+        kinds = [kind.nonzero().flatten() for kind in (foreground, ~foreground)]
+        self._kinds = [kind for kind in kinds if len(kind)]
 
     def __len__(self) -> int:
         return self.spec.count
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        rng = np.random.default_rng(self.spec.seed)
-        noise = torch.Generator(self.device).manual_seed(self.spec.seed)
+        generator = torch.Generator(self.device).manual_seed(self.spec.seed)
         for _ in range(self.spec.count):
-            yield augment(*self._crops(self._choose(rng), rng), noise)
+            images, masks = self._crops(self._choose(generator), generator)
+            yield recolour(images, generator).unsqueeze(1), masks.long()
 
-    def _choose(self, rng: np.random.Generator) -> NDArray[np.intp]:
-        if not (len(self._with) and len(self._without)):
-            return rng.integers(len(self._images), size=self.spec.size)
-        half = self.spec.size // 2
-        return np.concatenate(
-            [rng.choice(self._with, self.spec.size - half), rng.choice(self._without, half)]
+    def _choose(self, generator: torch.Generator) -> Tensor:
+        """Return the numbers of the tiles of a batch: as many of each kind."""
+        size = self.spec.size
+        counts = [size] if len(self._kinds) == 1 else [size - size // 2, size // 2]
+        chosen = [
+            kind[torch.randint(len(kind), (count,), generator=generator, device=self.device)]
+            for kind, count in zip(self._kinds, counts, strict=True)
+        ]
+        return torch.cat(chosen)
+
+    def _crops(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return a crop of each tile: images float32 and masks uint8, both (B, S, S)."""
+        shapes, starts = self._shapes[chosen], self._starts[chosen, None, None]
+        points = _points(shapes, self.spec.crop_px, generator)
+        last = (shapes - 1)[:, :, None, None].float()
+        outside = ((points < -0.5) | (points > last + 0.5)).any(dim=1)
+        # Reflected at the border; where a tile is far smaller than a crop, its border goes on.
+        points = (last - (last - points.abs()).abs()).clamp(min=0)
+
+        def look_up(values: Tensor, y: Tensor, x: Tensor) -> Tensor:
+            return values[starts + y * shapes[:, 1, None, None] + x]
+
+        masks = look_up(self._classes, *points.round().long().unbind(dim=1))
+        # The image linearly between its four nearest pixels.
+        low = points.floor()
+        y, x = (points - low).unbind(dim=1)
+        y0, x0 = low.long().unbind(dim=1)
+        y1, x1 = torch.minimum(low + 1, last).long().unbind(dim=1)
+        images = torch.lerp(
+            torch.lerp(look_up(self._pixels, y0, x0), look_up(self._pixels, y0, x1), x),
+            torch.lerp(look_up(self._pixels, y1, x0), look_up(self._pixels, y1, x1), x),
+            y,
         )
-
-    def _crops(self, chosen: NDArray[np.intp], rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        images, masks = [], []
-        side = self.spec.crop_px
-        for index in chosen:
-            height, width = self._images[index].shape
-            y, x = rng.integers(height - side + 1), rng.integers(width - side + 1)
-            window = slice(y, y + side), slice(x, x + side)
-            images.append(self._images[index][window])
-            masks.append(self._masks[index][window])
-        return torch.stack(images), torch.stack(masks)
+        return images, masks.masked_fill(outside, UNKNOWN)
 
 
-def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return a batch under random flips, quarter turns, contrast, brightness, gamma and noise.
+def _points(shapes: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """Return where in its tile each pixel of a crop lies: float32 (B, 2, S, S), axis 1 is y, x."""
+    device = shapes.device
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(len(shapes), *shape, generator=generator, device=device)
+
+    # Unturned and as it is, the crop lies within its tile where there is room.
+    room = (shapes - side).clamp(min=0)
+    centre = (shapes - 1 - room) / 2 + room * uniform(2)
+    angle, zoom = 2 * math.pi * uniform(), ZOOM ** (2 * uniform() - 1)
+    mirror = torch.where(uniform() < 0.5, 1.0, -1.0)
+    cos, sin = zoom * angle.cos(), zoom * angle.sin()
+    turn = torch.stack([cos, -mirror * sin, sin, mirror * cos], dim=1).reshape(-1, 2, 2)
+    steps = torch.arange(side, device=device) - (side - 1) / 2
+    square = torch.stack(torch.meshgrid(steps, steps, indexing="ij")).flatten(1)
+    return (turn @ square + centre[:, :, None]).unflatten(2, (side, side))
+
+
+def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images under random contrast, brightness, gamma and noise.
 
     Parameters
     ----------
     images : Tensor of float32, shape (B, S, S), in [0, 1]
-    masks : Tensor of uint8, shape (B, S, S)
     generator : torch.Generator
-        On the device of both.
+        On the device of the images.
 
     Returns
     -------
-    images : Tensor of float32, shape (B, 1, S, S), in [0, 1]
-    masks : Tensor of int64, shape (B, S, S)
+    Tensor of float32, shape (B, S, S), in [0, 1]
     """
 
     def uniform(low: float, high: float) -> Tensor:
         unit = torch.rand(len(images), 1, 1, generator=generator, device=images.device)
         return low + (high - low) * unit
 
-    # Two flips and a transposition make all eight symmetries of the square.
-    turns: tuple[Callable[[Tensor], Tensor], ...] = (
-        lambda batch: batch.flip(-1),
-        lambda batch: batch.flip(-2),
-        lambda batch: batch.transpose(-1, -2),
-    )
-    for turn in turns:
-        chosen = uniform(0, 1) < 0.5
-        images = torch.where(chosen, turn(images), images)
-        masks = torch.where(chosen, turn(masks), masks)
     images = (images - 0.5) * uniform(0.75, 1.25) + 0.5 + uniform(-0.1, 0.1)
     images = images.clamp(0, 1) ** torch.exp(uniform(-0.25, 0.25))
     grain = torch.randn(images.shape, generator=generator, device=images.device)
-    images = (images + uniform(0, 0.05) * grain).clamp(0, 1)
-    return images.unsqueeze(1), masks.long()
-
-
-def _at_least(tile: LabelledTile, side: int) -> LabelledTile:
-    missing = [(0, max(0, side - length)) for length in tile.image.shape]
-    return LabelledTile(
-        np.ascontiguousarray(np.pad(tile.image, missing, mode="reflect"), dtype=np.float32),
-        np.ascontiguousarray(np.pad(tile.mask, missing, constant_values=UNKNOWN)),
-    )
+    return (images + uniform(0, 0.05) * grain).clamp(0, 1)

@@ -1,9 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from biosegment.labels import UNKNOWN
-from ml_backend.dataset import AugmentedBatches, BatchSpec, LabelledTile, augment
+from ml_backend.dataset import ZOOM, AugmentedBatches, BatchSpec, LabelledTile, recolour
 
 CPU = torch.device("cpu")
 
@@ -38,13 +40,16 @@ def test_half_of_each_batch_has_foreground():
 @pytest.mark.parametrize("label", [0, 1])
 def test_one_kind_of_tiles_alone(label):
     for _, masks in batches([flat_tile((16, 16), 0.5, label)]):
-        assert (masks == label).all()
+        assert set(masks.unique().tolist()) <= {label, UNKNOWN}
 
 
-def test_tiles_smaller_than_a_crop_are_padded_with_unknown():
-    (_, masks), *_ = batches([flat_tile((5, 16), 0.5, 1)])
-    assert set(masks.unique().tolist()) == {1, UNKNOWN}
-    assert ((masks == 1).flatten(1).sum(dim=1) == 5 * 16).all()
+def test_what_lies_beyond_the_border_is_unknown():
+    tile = flat_tile((5, 16), 0.5, 1)
+    for images, masks in batches([tile]):
+        assert set(masks.unique().tolist()) == {1, UNKNOWN}
+        known = (masks == 1).flatten(1).sum(dim=1)
+        assert (known <= 5 * 16 * ZOOM**2 + 16).all()
+        assert (images.flatten(1).std(dim=1) < 0.1).all()
 
 
 def test_same_seed_same_batches():
@@ -56,20 +61,66 @@ def test_same_seed_same_batches():
     assert not torch.equal(next(iter(batches(tiles, seed=3)))[0], other)
 
 
-def test_mask_moves_with_its_image():
+@pytest.fixture(scope="module")
+def ramps():
+    """Crops of a tile that is brighter along y in steps of 0.01, its rows two and two a class."""
+    rows = np.arange(80)
+    tile = LabelledTile(
+        np.broadcast_to(rows / 100, (80, 80)).T.astype(np.float32),
+        np.broadcast_to(rows // 2, (80, 80)).T.astype(np.uint8),
+    )
+    made = AugmentedBatches([tile], BatchSpec(200, 16, 1, 0), CPU)
+    return made._crops(torch.zeros(200, dtype=torch.long), torch.Generator().manual_seed(0))
+
+
+def test_mask_moves_with_its_image(ramps):
+    images, masks = ramps
+    known = masks != UNKNOWN
+    assert known.float().mean() > 0.9
+    assert ((images * 100 / 2 - masks)[known].abs() <= 1).all()
+
+
+def test_crops_are_turned_mirrored_and_zoomed(ramps):
+    images, _ = ramps
+    rise = (images[:, 8, 12] - images[:, 8, 4]) / 8, (images[:, 12, 8] - images[:, 4, 8]) / 8
+    inside = images.flatten(1).amin(dim=1) > 0.05
+    inside &= images.flatten(1).amax(dim=1) < 0.74
+    x, y = (each[inside] * 100 for each in rise)
+    steepness, direction = torch.hypot(x, y), torch.atan2(y, x)
+    assert steepness.min() > 1 / ZOOM - 0.02
+    assert steepness.min() < 0.85
+    assert steepness.max() < ZOOM + 0.02
+    assert steepness.max() > 1.18
+    assert torch.histc(direction, 8, -math.pi, math.pi).min() > 5
+
+
+def test_mirror_images_occur():
+    # Brighter to the right and below: a turn alone never swaps which side the corner is on.
+    corner = np.full((64, 64), 0.2, np.float32)
+    corner[32:, :] += 0.3
+    corner[:, 32:] += 0.1
+    tile = LabelledTile(corner, np.zeros((64, 64), np.uint8))
+    made = AugmentedBatches([tile], BatchSpec(100, 64, 1, 0), CPU)
+    images, _ = made._crops(torch.zeros(100, dtype=torch.long), torch.Generator().manual_seed(0))
+    angle = torch.linspace(0, 2 * math.pi, 64)[:-1]
+    y, x = (31.5 + 12 * angle.sin()).round().long(), (31.5 + 12 * angle.cos()).round().long()
+    ring = images[:, y, x]
+    brightest, second = ring > 0.55, (ring > 0.45) & (ring < 0.55)
+    bright_at = torch.atan2((brightest * angle.sin()).sum(1), (brightest * angle.cos()).sum(1))
+    second_at = torch.atan2((second * angle.sin()).sum(1), (second * angle.cos()).sum(1))
+    handed = torch.sin(second_at - bright_at) > 0
+    assert 30 < handed.sum() < 70
+
+
+def test_recolouring_keeps_the_range_and_the_structure():
     rng = np.random.default_rng(0)
-    masks = torch.from_numpy((rng.random((64, 16, 16)) < 0.5).astype(np.uint8))
-    images = masks.float() * 0.6 + 0.2
-    turned_images, turned_masks = augment(images, masks, torch.Generator().manual_seed(0))
-    for image, mask in zip(turned_images[:, 0], turned_masks, strict=True):
-        assert image[mask == 1].mean() > image[mask == 0].mean() + 0.15
-    assert len({tuple(mask.flatten().tolist()) for mask in turned_masks}) == 64
-
-
-def test_all_eight_symmetries_occur():
-    mask = torch.arange(16, dtype=torch.uint8).reshape(1, 4, 4).repeat(200, 1, 1)
-    _, turned = augment(torch.rand(200, 4, 4), mask, torch.Generator().manual_seed(0))
-    assert len({tuple(each.flatten().tolist()) for each in turned}) == 8
+    marked = torch.from_numpy(rng.random((64, 16, 16)) < 0.5)
+    recoloured = recolour(marked.float() * 0.6 + 0.2, torch.Generator().manual_seed(0))
+    assert recoloured.min() >= 0
+    assert recoloured.max() <= 1
+    for image, bright in zip(recoloured, marked, strict=True):
+        assert image[bright].mean() > image[~bright].mean() + 0.15
+    assert len({round(image.mean().item(), 4) for image in recoloured}) == 64
 
 
 def test_tile_sides_must_agree():
