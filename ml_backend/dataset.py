@@ -77,9 +77,9 @@ class AugmentedBatches:
         self._pixels = torch.from_numpy(
             np.concatenate([tile.image.ravel().astype(np.float32, copy=False) for tile in tiles])
         ).to(device)
-        self._classes = torch.from_numpy(
-            np.concatenate([tile.mask.ravel() for tile in tiles])
-        ).to(device)
+        self._classes = torch.from_numpy(np.concatenate([tile.mask.ravel() for tile in tiles])).to(
+            device
+        )
         self._shapes = torch.tensor([tile.mask.shape for tile in tiles], device=device)
         areas = self._shapes.prod(dim=1)
         self._starts = areas.cumsum(0) - areas
@@ -148,7 +148,8 @@ def _points(shapes: Tensor, side: int, generator: torch.Generator) -> Tensor:
     turn = torch.stack([cos, -mirror * sin, sin, mirror * cos], dim=1).reshape(-1, 2, 2)
     steps = torch.arange(side, device=device) - (side - 1) / 2
     square = torch.stack(torch.meshgrid(steps, steps, indexing="ij")).flatten(1)
-    return (turn @ square + centre[:, :, None]).unflatten(2, (side, side))
+    points = turn @ square + centre[:, :, None]
+    return points.reshape(-1, 2, side, side)
 
 
 def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
