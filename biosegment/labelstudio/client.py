@@ -355,13 +355,16 @@ class LabelStudioClient:
         return sorted({h.project for h in hooks if h.url == self._webhook_url and h.project})
 
     def loop_options(self, project_id: int) -> LoopOptions | None:
-        """Return the options that the project's connection holds; None if it is not connected."""
-        with self._errors():
-            for backend in self._sdk.ml.list(project=project_id):
-                if self._is_ours(backend.url):
-                    values = backend.extra_params
-                    known = values if isinstance(values, Mapping) else {}
-                    return self._settings.loop.updated(known)
+        """Return the options that the project's connection holds; None if it is not connected.
+
+        Not from Label Studio's list of backends: to answer that, it calls each of them twice.
+        """
+        params = {"extended": True, "include_live_models": True, "limit": 1}
+        answer = self._json("GET", f"api/projects/{project_id}/model-versions/", params=params)
+        for backend in answer["live"]:
+            if self._is_ours(backend["url"]):
+                values = backend["extra_params"]
+                return self._settings.loop.updated(values if isinstance(values, Mapping) else {})
         return None
 
     def add_views(self, project_id: int) -> None:
