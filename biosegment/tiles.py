@@ -4,17 +4,19 @@ A tile knows nothing but its place; tasks carry that place, so no table maps til
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Final
 
 import numpy as np
 
-from biosegment.geometry import Roi
+from biosegment.geometry import Roi, VoxelSize
 
 TILES: Final = "tiles"
 """Folder of the data root that holds the images of all tiles: what Label Studio may serve."""
+SPREAD: Final = 20
+"""Tiles that are labelled first, spread over the volume: the paper's initial labels (m)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +130,57 @@ def random_tiles(
         Tile(volume, region.z + int(z), region.y + int(y), region.x + int(x), height, width)
         for z, y, x in zip(*np.unravel_index(np.sort(drawn), places), strict=True)
     ]
+
+
+def spread(tiles: Sequence[Tile], voxel_size: VoxelSize | None, count: int = SPREAD) -> list[int]:
+    """Return which tiles to label first, so that any number of them is spread over the volume.
+
+    The first is the one nearest to the middle, then always the one whose centre is farthest from
+    the nearest centre chosen before; of several, the first. This farthest-first traversal leaves
+    no tile farther from a chosen one than twice what the best choice of as many could.
+
+    Parameters
+    ----------
+    tiles
+        Tiles of one volume, N of them, none twice.
+    voxel_size
+        Distances are in nm. None where unknown: then each axis is measured by the extent of the
+        tiles along it, so that a thin stack is spread along z as well as a thick one.
+    count
+        How many to choose, k; all if there are fewer.
+
+    Returns
+    -------
+    list of int
+        Indices of the chosen tiles, in the order of labelling. Found in O(k N) time, with 80 bytes
+        a tile.
+
+    References
+    ----------
+    T. Gonzalez: Clustering to minimize the maximum intercluster distance. Theoretical Computer
+    Science 38, 1985, 293-306, https://doi.org/10.1016/0304-3975(85)90224-5
+    """
+    if not tiles:
+        return []
+    axes = (
+        (tile.z for tile in tiles),
+        (tile.y + tile.height / 2 for tile in tiles),
+        (tile.x + tile.width / 2 for tile in tiles),
+    )
+    centres = np.stack([np.fromiter(axis, np.float64, len(tiles)) for axis in axes], axis=1)
+    low, high = centres.min(axis=0), centres.max(axis=0)
+    centres -= (low + high) / 2
+    if voxel_size is None:
+        centres /= np.where(high > low, high - low, 1)
+    else:
+        centres *= voxel_size.zyx
+    chosen = [int(np.argmin(np.einsum("ij,ij->i", centres, centres)))]
+    gaps = np.full(len(tiles), np.inf)
+    while len(chosen) < min(count, len(tiles)):
+        step = centres - centres[chosen[-1]]
+        np.minimum(gaps, np.einsum("ij,ij->i", step, step), out=gaps)
+        chosen.append(int(np.argmax(gaps)))
+    return chosen
 
 
 def _fit(region: Roi, size_yx: tuple[int, int]) -> tuple[int, int]:

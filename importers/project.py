@@ -14,7 +14,7 @@ from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json, task_data, tile_of
 from biosegment.settings import LoopOptions, Settings
 from biosegment.store import VolumeStore
-from biosegment.tiles import Tile, grid_tiles, random_tiles
+from biosegment.tiles import Tile, grid_tiles, random_tiles, spread
 from importers.convert import import_volume
 from importers.tiles import write_tiles
 
@@ -69,6 +69,8 @@ class ImportedProject:
     """Tasks that this import made."""
     tasks: int
     """Tasks of the project, those included."""
+    spread: int
+    """How many tasks of a new project are served first, spread over the volume; else 0."""
     options: LoopOptions
     """How its loop runs."""
 
@@ -128,16 +130,20 @@ def _import(
     project_id = project["id"]
     client.connect_storage(project_id, str(settings.label_studio_tiles / plan.volume))
     present = _present_tiles(client, project_id)
+    # The first batch of tasks holds all that come first, so an interrupted import has them or none.
+    first = [] if present else spread(tiles, store.voxel_size)
+    ordered = {tiles[index]: None for index in first} | dict.fromkeys(tiles)
     missing = [
         task_data(tile, context=plan.context, depth=store.shape[0])
-        for tile in tiles
+        for tile in ordered
         if tile not in present
     ]
-    client.create_tasks(project_id, missing, partial(report, "making tasks"))
+    client.create_tasks(project_id, missing, partial(report, "making tasks"), len(first))
     options = (client.loop_options(project_id) or settings.loop).updated(plan.options)
     client.connect_backend(project_id, options)
     client.add_views(project_id)
-    return ImportedProject(project_id, store, len(missing), len(present) + len(missing), options)
+    count = len(present) + len(missing)
+    return ImportedProject(project_id, store, len(missing), count, len(first), options)
 
 
 def _matching_project(client: LabelStudioClient, title: str, config: str) -> Json | None:

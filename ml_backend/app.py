@@ -5,7 +5,7 @@ import logging
 import time
 from typing import Final
 
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, abort, g, jsonify, request
 from prometheus_client import CollectorRegistry
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as BaseResponse
@@ -16,6 +16,7 @@ from biosegment.errors import (
     LabelConfigError,
     LabelStudioError,
     QueueError,
+    SettingsError,
     TaskError,
 )
 from biosegment.labelstudio.client import LabelStudioClient
@@ -33,6 +34,7 @@ STATUS: Final[dict[type[BioSegmentError], int]] = {
     ContractError: 400,
     LabelConfigError: 422,
     TaskError: 422,
+    SettingsError: 422,
     LabelStudioError: 502,
     QueueError: 503,
 }
@@ -67,6 +69,7 @@ def create_app(settings: Settings) -> Flask:
     app.register_blueprint(routes.pages)
     app.before_request(_start_clock)
     app.before_request(lambda: _authorise(settings))
+    app.before_request(_refuse_other_sites)
     app.after_request(requests.observe)
     app.register_error_handler(BioSegmentError, _explain)
     app.register_error_handler(Exception, _hide)
@@ -93,6 +96,30 @@ def _authorise(settings: Settings) -> Response | None:
     answer.status_code = 401
     answer.headers["WWW-Authenticate"] = 'Basic realm="BioSegment"'
     return answer
+
+
+def _refuse_other_sites() -> None:
+    """Refuse a change that a page of another site asks for, with the user's own credentials.
+
+    Browsers say where a request comes from: all of today's in Sec-Fetch-Site if the backend has an
+    encrypted or local address, and in Origin otherwise. Label Studio and other programs say
+    nothing.
+
+    References
+    ----------
+    https://cheatsheetseries.owasp.org/cheatsheets/Cross-Site_Request_Forgery_Prevention_Cheat_Sheet.html
+    and https://www.w3.org/TR/fetch-metadata/.
+    """
+    if request.method in {"GET", "HEAD", "OPTIONS"}:
+        return
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is None:
+        origin = request.headers.get("Origin")
+        ours = origin is None or origin.partition("://")[2] == request.host
+    else:
+        ours = site in {"same-origin", "none"}
+    if not ours:
+        abort(403, "Another site asked for this; use this backend's own pages.")
 
 
 def _explain(error: BioSegmentError) -> tuple[Response, int]:

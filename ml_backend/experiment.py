@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biosegment.geometry import Roi, VoxelSize
-from biosegment.tiles import Tile, random_tiles
+from biosegment.tiles import SPREAD, Tile, random_tiles, spread
 from ml_backend.dataset import LabelledTile
 from ml_backend.metrics import evaluate
 from ml_backend.model.unet import UNet
@@ -58,8 +58,8 @@ class Protocol:
 
     pool: int = 1000
     """Tiles drawn at random from the training half (n)."""
-    initial: int = 20
-    """Tiles of the pool that are labelled first, at random (m)."""
+    initial: int = SPREAD
+    """Tiles of the pool that are labelled first, spread over the training half (m)."""
     per_round: int = 20
     """Tiles that the strategy chooses in a round (k)."""
     labels: int = 120
@@ -225,7 +225,7 @@ def simulate(
         return
     while state is None or not is_complete(run, state.rounds, protocol):
         started = time.perf_counter()
-        labelled = _initial(run, protocol, len(pool)) if state is None else state.labelled
+        labelled = _initial(run, truth, protocol) if state is None else state.labelled
         if state is not None:
             count = min(protocol.per_round, protocol.labels - len(labelled))
             labelled = (*labelled, *_query(run, truth, protocol, state, count))
@@ -244,9 +244,10 @@ def _full_recipe(run: Run, protocol: Protocol, spec: TrainingSpec) -> TrainingSp
     return replace(recipe, first_steps=steps, seed=1000 * run.seed)
 
 
-def _initial(run: Run, protocol: Protocol, size: int) -> tuple[int, ...]:
-    rng = np.random.default_rng(run.seed)
-    return tuple(rng.permutation(size)[: min(protocol.initial, protocol.labels)].tolist())
+def _initial(run: Run, truth: GroundTruth, protocol: Protocol) -> tuple[int, ...]:
+    """Return the indices of the tiles that the service would serve before the first training."""
+    tiles = truth.pool(protocol, run.seed)
+    return tuple(spread(tiles, truth.voxel_size, min(protocol.initial, protocol.labels)))
 
 
 def _query(run: Run, truth: GroundTruth, protocol: Protocol, state: State, count: int) -> list[int]:

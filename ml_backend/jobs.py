@@ -22,7 +22,7 @@ from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from biosegment.errors import QueueError
+from biosegment.errors import QueueError, SettingsError
 from biosegment.labelstudio.client import LabelStudioClient, project_state
 from biosegment.labelstudio.payloads import Json
 from biosegment.settings import Settings
@@ -206,8 +206,7 @@ def turn(project_id: int, force: bool) -> dict[str, Any] | None:
     Returns
     -------
     dict or None
-        The project as the turn found it (`biosegment.labelstudio.client.project_state`), with the
-        ``model_version`` that serves after it; None when another process is at it.
+        What `ml_backend.loop.Loop.turn` returns; None when another process is at it.
     """
     # The worker process imports these once, before it forks; the web process never does.
     from ml_backend.loop import Loop
@@ -260,7 +259,8 @@ def reconcile(client: LabelStudioClient, jobs: JobQueue) -> None:
         client.connect_webhook(project_id)
         if project_id not in projects or jobs.running(project_id):
             continue
-        if _is_due(projects[project_id], jobs.latest(project_id)):
+        wanted = project_state(projects[project_id]) | {"strategy": _strategy(client, project_id)}
+        if _is_due(wanted, jobs.latest(project_id)):
             jobs.request_turn(project_id)
 
 
@@ -275,7 +275,15 @@ def is_abandoned(job: Job) -> bool:
     return AbandonedJobError.__name__ in failure_trace(job)
 
 
-def _is_due(project: Json, latest: Job | None) -> bool:
+def _strategy(client: LabelStudioClient, project_id: int) -> str | None:
+    # A turn that fails says what is wrong with the options of one project; the others go on.
+    with suppress(SettingsError):
+        options = client.loop_options(project_id)
+        return options.strategy if options else None
+    return None
+
+
+def _is_due(wanted: Json, latest: Job | None) -> bool:
     status = latest.get_status() if latest else None
     if latest is None or status in {JobStatus.QUEUED, JobStatus.STARTED}:
         return latest is None
@@ -284,4 +292,4 @@ def _is_due(project: Json, latest: Job | None) -> bool:
             return True
         return (now() - latest.ended_at).total_seconds() > RETRY_AFTER_S
     left = latest.return_value() or {}
-    return any(left.get(key) != value for key, value in project_state(project).items())
+    return any(left.get(key) != value for key, value in wanted.items())

@@ -55,7 +55,7 @@ class Loop:
         -------
         dict
             The state of the project (`project_state`) as this turn found it, but with the model
-            version that serves now.
+            version that serves now, and the ``strategy`` that ranks.
         """
         project = self._client.project(project_id)
         state = project_state(project)
@@ -63,6 +63,7 @@ class Loop:
         if options is None:
             logger.info("project %d is not connected to this backend", project_id)
             return state
+        state["strategy"] = options.strategy
         label_map = LabelMap.from_config(project["label_config"])
         tasks = self._client.annotated_tasks(project_id, partial(report, "reading annotations"))
         if force or self._changes(project_id, tasks) >= options.retrain_every:
@@ -178,19 +179,29 @@ class Loop:
         options: LoopOptions,
         report: Report,
     ) -> None:
-        """Give every unlabelled task a prediction of `version`, then let them order the queue."""
+        """Give every unlabelled task a prediction of `version`, then let them order the queue.
+
+        Scores of two strategies do not compare: those of another one are replaced, all at once.
+        """
         project_id = project["id"]
         tasks = self._client.tasks(project_id, partial(report, "reading tasks"))
         pool = [task for task in tasks if not task["is_labeled"]]
         labelled = [task for task in tasks if task["is_labeled"]]
-        missing = {t["id"] for t in pool if version not in _versions(t)}
+        outdated = self._registry.ranked_by(project_id, version) != options.strategy
+        missing = {t["id"] for t in pool if outdated or version not in _versions(t)}
         if missing:
             use_free_cores()
             model = Model(self._registry, project_id, version)
             ranked = rank(pool, labelled, model, self._images, label_map, options, report)
             predictions = [each for each in ranked if each["task"] in missing]
+            if outdated:
+                # Deleted first, noted then: a turn that dies here or later leaves no score of the
+                # old strategy behind that the next turn would take for one of the new.
+                self._client.delete_predictions(project_id, version)
+                self._registry.set_ranked_by(project_id, version, options.strategy)
             self._client.import_predictions(project_id, predictions, partial(report, "publishing"))
-        if project["model_version"] != version:
+        # Label Studio forgets the version of a project whose predictions are deleted.
+        if missing or project["model_version"] != version:
             self._client.set_model_version(project_id, version)
             logger.info("project %d: the queue follows version %s", project_id, version)
         report("cleaning up", 0, 1)

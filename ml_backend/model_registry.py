@@ -1,7 +1,8 @@
 """Trained versions on disk: ``models/PROJECT_ID/VERSION/`` under the data root.
 
 A version is one folder, complete or absent, never changed afterwards: safetensors weights and a
-JSON card. The file ``current`` beside the versions names the one that serves.
+JSON card. Beside the versions, the file ``current`` names the one that serves, and ``ranking`` a
+version and the strategy that its predictions are scored by, where that is not the card's.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import logging
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -112,12 +114,7 @@ class ModelRegistry:
         ModelNotFoundError
             When there is no such version.
         """
-        folder = self._existing(project_id, version)
-        partial = folder.with_name("current.partial")
-        with explain_full_disk(folder.parent):
-            _write(partial, version.encode())
-            partial.replace(folder.with_name("current"))
-            _sync(folder.parent)
+        _replace(self._existing(project_id, version).with_name("current"), version.encode())
 
     def current(self, project_id: int) -> str | None:
         """Return the version that serves; None before any was promoted.
@@ -133,6 +130,31 @@ class ModelRegistry:
             return promoted
         logger.warning("project %d: promoted version %r is missing", project_id, promoted)
         return versions[-1] if versions else None
+
+    def ranked_by(self, project_id: int, version: str) -> str:
+        """Return the query strategy that scored a version's predictions, or was about to.
+
+        Raises
+        ------
+        ModelNotFoundError, ModelDamagedError
+            As `card`.
+        """
+        with suppress(FileNotFoundError):
+            noted, strategy = (self._project(project_id) / "ranking").read_text().split()
+            if noted == version:
+                return strategy
+        return self.card(project_id, version).strategy
+
+    def set_ranked_by(self, project_id: int, version: str, strategy: str) -> None:
+        """Note the query strategy that scores a version's predictions from now on.
+
+        Raises
+        ------
+        ModelNotFoundError
+            When there is no such version.
+        """
+        folder = self._existing(project_id, version).parent
+        _replace(folder / "ranking", f"{version} {strategy}".encode())
 
     def card(self, project_id: int, version: str) -> ModelCard:
         """Return the card of a version.
@@ -222,6 +244,14 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    partial = path.with_suffix(".partial")
+    with explain_full_disk(path.parent):
+        _write(partial, content)
+        partial.replace(path)
+        _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 
 from biosegment.errors import TaskError
 from biosegment.labels import LabelMap
-from biosegment.labelstudio.payloads import Json, prediction_regions, shown_tiles
+from biosegment.labelstudio.payloads import (
+    UNTRAINED,
+    Json,
+    prediction_regions,
+    shown_tiles,
+    untrained_prediction,
+)
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.pixels import TaskImages
 from ml_backend.predictor import Predictor, class_mask
@@ -19,10 +25,6 @@ from ml_backend.strategies.measures import confidence
 
 logger = logging.getLogger(__name__)
 
-UNTRAINED: Final = "untrained"
-"""Version of a project that has no model yet."""
-NEUTRAL_SCORE: Final = 0.5
-"""Score of a task that no model has seen."""
 MIN_AREA_PX: Final = 24
 """Predicted specks smaller than this are removed: nobody wants to erase them one by one."""
 
@@ -86,8 +88,7 @@ class PredictionService:
         """
         version = self.version(project_id)
         if version == UNTRAINED:
-            empty = {"result": [], "score": NEUTRAL_SCORE, "model_version": version}
-            return [dict(empty) for _ in tasks]
+            return [untrained_prediction() for _ in tasks]
         model = self._load(project_id, version)
         readable: list[tuple[int, list[NDArray[np.float32]]]] = []
         failure: TaskError | None = None

@@ -3,14 +3,25 @@
 from dataclasses import dataclass
 from typing import cast
 
-from flask import Blueprint, Response, current_app, jsonify, render_template, request
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    current_app,
+    jsonify,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from werkzeug.wrappers import Response as BaseResponse
 
-from biosegment.errors import ContractError
+from biosegment.errors import ContractError, SettingsError, UnknownStrategyError
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import LabelStudioClient
-from biosegment.settings import Settings
+from biosegment.settings import LoopOptions, Settings
 from ml_backend.contract import (
     PredictRequest,
     WebhookAction,
@@ -24,6 +35,7 @@ from ml_backend.jobs import JobQueue
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.predictions import PredictionService
 from ml_backend.status import overview
+from ml_backend.strategies import descriptions, strategy_named
 
 contract_api = Blueprint("contract_api", __name__)
 pages = Blueprint("pages", __name__)
@@ -141,3 +153,42 @@ def effort(number: int) -> Response:
     """Give the annotation effort of a project as a table."""
     table = effort_csv(number, services().registry.cards(number))
     return Response(table, mimetype="text/csv")
+
+
+@pages.get("/projects/<int:number>/options")
+def options(number: int) -> str:
+    """Show how a project's loop runs, in a form to change it."""
+    return _options_page(number, _loop_options(number))
+
+
+@pages.post("/projects/<int:number>/options")
+def change_options(number: int) -> BaseResponse | tuple[str, int]:
+    """Change how a project's loop runs, and ask for the turn that ranks its queue anew."""
+    known, used = services(), _loop_options(number)
+    try:
+        wanted = used.updated({key: request.form.get(key) for key in ("strategy", "retrain_every")})
+        strategy_named(wanted.strategy)
+    except (SettingsError, UnknownStrategyError) as exc:
+        return _options_page(number, used, problem=str(exc)), 422
+    known.client.connect_backend(number, wanted)
+    known.jobs.request_turn(number)
+    return redirect(url_for("pages.status", _anchor=f"project-{number}"), 303)
+
+
+@pages.after_request
+def no_frames(answer: Response) -> Response:
+    """Keep other sites from showing these pages inside their own, where clicks can be stolen."""
+    answer.headers["Content-Security-Policy"] = "frame-ancestors 'none'; form-action 'self'"
+    return answer
+
+
+def _loop_options(number: int) -> LoopOptions:
+    found = services().client.loop_options(number)
+    return found or abort(404, f"Project {number} is not connected to this backend.")
+
+
+def _options_page(number: int, used: LoopOptions, problem: str = "") -> str:
+    title = services().client.project(number)["title"]
+    return render_template(
+        "options.html", title=title, used=used, strategies=descriptions(), problem=problem
+    )

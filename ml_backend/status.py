@@ -1,14 +1,16 @@
 """What the status page shows: for every connected project its model, its jobs and its queue."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from rq.job import Job, JobStatus
 
-from biosegment.errors import LabelStudioError, QueueError
+from biosegment.errors import LabelStudioError, QueueError, SettingsError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json
+from biosegment.settings import LoopOptions
 from ml_backend.jobs import JobQueue, failure_trace, is_abandoned
 from ml_backend.live_quality import LiveQuality, advice, live_qualities
 from ml_backend.model_card import ModelCard
@@ -63,6 +65,8 @@ class ProjectStatus:
     """The latest job; None when there was none for a week."""
     head: list[Json]
     """Tasks served next: ``id``, ``data``, ``predictions_score``."""
+    options: LoopOptions | None
+    """How its loop runs; None where Label Studio does not tell."""
 
 
 def overview(
@@ -75,17 +79,19 @@ def overview(
         projects = [p for p in client.projects() if p["id"] in connected]
         with ThreadPoolExecutor(8) as pool:
             heads = list(pool.map(lambda project: _head(client, project), projects))
+            options = list(pool.map(lambda project: _options(client, project), projects))
     except LabelStudioError as exc:
         problems.append(str(exc))
         projects = [_unknown(project_id) for project_id in registry.projects()]
         heads = [[] for _ in projects]
+        options = [None for _ in projects]
     activities: dict[int, Activity | None] = {}
     try:
         activities = {p["id"]: _activity(jobs, p["id"]) for p in projects}
     except QueueError as exc:
         problems.append(str(exc))
     statuses = []
-    for project, head in zip(projects, heads, strict=True):
+    for project, head, chosen in zip(projects, heads, options, strict=True):
         cards = registry.cards(project["id"])
         version = registry.current(project["id"])
         card = next((card for card in cards if card.version == version), None)
@@ -93,7 +99,9 @@ def overview(
         qualities = live_qualities(cards)
         live = qualities[-1] if qualities else None
         statuses.append(
-            ProjectStatus(project, card, len(cards), live, advice(qualities), activity, head)
+            ProjectStatus(
+                project, card, len(cards), live, advice(qualities), activity, head, chosen
+            )
         )
     return statuses, problems
 
@@ -101,6 +109,13 @@ def overview(
 def _head(client: LabelStudioClient, project: Json) -> list[Json]:
     # Label Studio fails to order no tasks.
     return client.head_of_queue(project["id"], HEAD) if project["task_number"] else []
+
+
+def _options(client: LabelStudioClient, project: Json) -> LoopOptions | None:
+    # Somebody may have typed them in Label Studio; the turn that fails says what is wrong.
+    with suppress(SettingsError):
+        return client.loop_options(project["id"])
+    return None
 
 
 def _unknown(project_id: int) -> Json:

@@ -136,6 +136,38 @@ class Page:
         self.shot("status")
         return self._page.inner_text("body")
 
+    def change_strategy(self, name, retrain_every):
+        """Fill in the form behind the status page; return what that page says then."""
+        self._page.goto(self._backend)
+        section = self._page.locator(f"#project-{self._project_id}")
+        section.get_by_role("link", name="change").click()
+        self.shot("options")
+        self._page.get_by_label("Query strategy").select_option(name)
+        self._page.get_by_label("Train after").fill(str(retrain_every))
+        self._page.get_by_role("button", name="Apply").click()
+        return section.locator(".strategy").inner_text()
+
+    def change_strategy_from_another_site(self, name):
+        """Send the same form from a page that is not the backend's; return the HTTP status."""
+        self._page.goto(f"{self._url}/user/login/")
+        address = f"{self._backend}/projects/{self._project_id}/options"
+        with self._page.expect_response(address) as answer:
+            self._page.evaluate(
+                """([address, name]) => {
+                    const form = document.createElement("form");
+                    form.method = "post";
+                    form.action = address;
+                    const field = document.createElement("input");
+                    field.name = "strategy";
+                    field.value = name;
+                    form.append(field);
+                    document.body.append(form);
+                    form.submit();
+                }""",
+                [address, name],
+            )
+        return answer.value.status
+
     def shot(self, name):
         """Take a picture for the documentation."""
         if self._shots:
@@ -310,3 +342,13 @@ def test_the_status_page_shows_the_project(stack, project, page):
     assert "of 27 tasks" in text
     assert "annotation effort (CSV)" in text
     assert re.search(r"Live IoU\s+\d\.\d\d", text)
+
+
+def test_the_strategy_is_changed_behind_the_status_page(stack, project, page):
+    before = stack.client.loop_options(project["id"])
+    said = page.change_strategy("coreset", before.retrain_every + 1)
+    assert said.startswith(f"coreset, a training after every {before.retrain_every + 1} annotat")
+    changed = stack.client.loop_options(project["id"])
+    assert changed == replace(before, strategy="coreset", retrain_every=before.retrain_every + 1)
+    assert page.change_strategy_from_another_site("random") == 403
+    assert stack.client.loop_options(project["id"]) == changed

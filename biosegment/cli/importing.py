@@ -82,6 +82,11 @@ def import_and_show(stack: Path, plan: "ProjectPlan", settings: Settings) -> "Im
         f"{settings.label_studio_url}/projects/{imported.project_id}/data",
         markup=False,
     )
+    if imported.spread:
+        console.print(
+            f"The first {imported.spread} tasks are spread over the volume; after "
+            f"{imported.options.retrain_every} labels the model orders the rest."
+        )
     return imported
 
 

@@ -30,8 +30,9 @@ from biosegment.labelstudio.data_manager import (
     RANK_VIEW_TITLE,
     UNLABELLED,
     VERSIONS_COLUMN,
+    view_title,
 )
-from biosegment.labelstudio.payloads import Json, error_detail
+from biosegment.labelstudio.payloads import NEUTRAL_SCORE, Json, error_detail, untrained_prediction
 from biosegment.progress import Progress, ignore
 from biosegment.settings import LoopOptions, Settings
 
@@ -212,24 +213,26 @@ class LabelStudioClient:
     def head_of_queue(self, project_id: int, size: int) -> list[Json]:
         """Return ``id``, ``data`` and ``predictions_score`` of the tasks to be labelled next."""
         query = {"ordering": ["tasks:predictions_score"], "filters": UNLABELLED}
-        params = {
-            "project": project_id,
-            "fields": "all",
-            "include": "id,data,predictions_score",
-            "page_size": size,
-            "query": json.dumps(query),
-        }
-        answer = self._json("GET", "api/tasks/", params=params)
+        include = "id,data,predictions_score"
+        params = {"project": project_id, "fields": "all", "include": include, "page_size": size}
+        answer = self._json("GET", "api/tasks/", params=params | {"query": json.dumps(query)})
         return cast("list[Json]", answer["tasks"])
 
     def create_tasks(
-        self, project_id: int, data: Sequence[Json], progress: Progress = ignore
+        self, project_id: int, data: Sequence[Json], progress: Progress = ignore, first: int = 0
     ) -> None:
-        """Create a task for each ``data``, in batches."""
-        for start in range(0, len(data), BATCH):
-            batch = [{"data": each} for each in data[start : start + BATCH]]
+        """Create a task for each ``data``, in batches; serve the `first` of a new project first.
+
+        Label Studio would draw them at random as long as no task has a score. It takes the version
+        of the first scores for the one that orders the queue.
+        """
+        tasks: list[Json] = [{"data": each} for each in data]
+        for place, task in enumerate(tasks[:first]):
+            task["predictions"] = [untrained_prediction(NEUTRAL_SCORE * place / first)]
+        for start in range(0, len(tasks), BATCH):
+            batch = tasks[start : start + BATCH]
             self._request("POST", f"api/projects/{project_id}/import", json=batch)
-            progress(min(start + BATCH, len(data)), len(data))
+            progress(start + len(batch), len(tasks))
 
     def next_task(self, project_id: int) -> Json | None:
         """Return the task that Label Studio serves this user next, None when all are labelled."""
@@ -352,19 +355,22 @@ class LabelStudioClient:
         return sorted({h.project for h in hooks if h.url == self._webhook_url and h.project})
 
     def loop_options(self, project_id: int) -> LoopOptions | None:
-        """Return the options that the project's connection holds; None if it is not connected."""
-        with self._errors():
-            for backend in self._sdk.ml.list(project=project_id):
-                if self._is_ours(backend.url):
-                    values = backend.extra_params
-                    known = values if isinstance(values, Mapping) else {}
-                    return self._settings.loop.updated(known)
+        """Return the options that the project's connection holds; None if it is not connected.
+
+        Not from Label Studio's list of backends: to answer that, it calls each of them twice.
+        """
+        params = {"extended": True, "include_live_models": True, "limit": 1}
+        answer = self._json("GET", f"api/projects/{project_id}/model-versions/", params=params)
+        for backend in answer["live"]:
+            if self._is_ours(backend["url"]):
+                values = backend["extra_params"]
+                return self._settings.loop.updated(values if isinstance(values, Mapping) else {})
         return None
 
     def add_views(self, project_id: int) -> None:
         """Add two Data Manager tabs, once: the queue in its order, and all tasks."""
         with self._errors():
-            present = {_view_title(view) for view in self._sdk.views.list(project=project_id)}
+            present = {view_title(view) for view in self._sdk.views.list(project=project_id)}
         queue = {"ordering": ["tasks:predictions_score"], "filters": UNLABELLED}
         for title, shown in ((RANK_VIEW_TITLE, queue), (ALL_VIEW_TITLE, {})):
             if title not in present:
@@ -384,12 +390,6 @@ def project_state(project: Mapping[str, Any]) -> Json:
     """Return what tells whether a project changed: its model version and its counts of tasks."""
     keys = ("model_version", "task_number", "num_tasks_with_annotations")
     return {key: project[key] for key in keys}
-
-
-def _view_title(view: Any) -> str | None:  # noqa: ANN401
-    data = view.data
-    title = data.get("title") if isinstance(data, Mapping) else getattr(data, "title", None)
-    return None if title is None else str(title)
 
 
 def authorization_header(settings: Settings) -> dict[str, str]:

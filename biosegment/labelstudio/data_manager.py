@@ -1,6 +1,7 @@
 """Queries and tabs of Label Studio's Data Manager."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from biosegment.labelstudio.payloads import Json
 
@@ -56,3 +57,10 @@ HIDDEN_COLUMNS: Final[Json] = {
     place: [f"tasks:{column}" for column in _TELLS_NOTHING] for place in ("explore", "labeling")
 }
 """Columns of the Data Manager that tell an expert nothing."""
+
+
+def view_title(view: Any) -> str | None:  # noqa: ANN401
+    """Return the title of a tab, as the SDK gives it; None if it has none."""
+    data = view.data
+    title = data.get("title") if isinstance(data, Mapping) else getattr(data, "title", None)
+    return None if title is None else str(title)

@@ -11,7 +11,7 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 import numpy as np
@@ -24,6 +24,11 @@ from biosegment.tiles import TILES, Tile, context_tiles, tile_image_path
 
 Json = dict[str, Any]
 Mask = npt.NDArray[np.uint8]
+
+UNTRAINED: Final = "untrained"
+"""Version of predictions that stand where no model is yet."""
+NEUTRAL_SCORE: Final = 0.5
+"""Their score, unless they put a task first."""
 
 
 def task_data(tile: Tile, *, context: int, depth: int) -> Json:
@@ -160,6 +165,11 @@ def _region(mask: npt.NDArray[np.bool_], name: str, label_map: LabelMap) -> Json
             "brushlabels": [name],
         },
     }
+
+
+def untrained_prediction(score: float = NEUTRAL_SCORE) -> Json:
+    """Return the prediction, without a mask, of a task that no model has seen."""
+    return {"result": [], "score": score, "model_version": UNTRAINED}
 
 
 def annotated_masks(task: Mapping[str, Any], label_map: LabelMap) -> dict[Tile, Mask]:

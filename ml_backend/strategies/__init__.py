@@ -1,5 +1,7 @@
 """Query strategies: which tiles the expert is asked to label next."""
 
+from inspect import getdoc
+
 from biosegment.errors import UnknownStrategyError
 from biosegment.registry import LazyRegistry
 from ml_backend.strategies.base import Needs, Pool, QueryStrategy, TileView
@@ -34,4 +36,17 @@ def strategy_named(name: str) -> QueryStrategy:
     return STRATEGIES[name]()
 
 
-__all__ = ["STRATEGIES", "Needs", "Pool", "QueryStrategy", "TileView", "strategy_named"]
+def descriptions() -> dict[str, str]:
+    """Return what each strategy does, in one line, by its name."""
+    return {name: (getdoc(kind) or "").partition("\n")[0] for name, kind in STRATEGIES.items()}
+
+
+__all__ = [
+    "STRATEGIES",
+    "Needs",
+    "Pool",
+    "QueryStrategy",
+    "TileView",
+    "descriptions",
+    "strategy_named",
+]

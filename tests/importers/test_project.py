@@ -18,7 +18,7 @@ from biosegment.geometry import Roi
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import image_addresses, shown_tiles, tile_of
 from biosegment.store import VolumeStore
-from biosegment.tiles import tile_image_path
+from biosegment.tiles import spread, tile_image_path
 from importers.project import ProjectPlan, import_project
 
 pytestmark = pytest.mark.stack
@@ -91,7 +91,7 @@ def test_a_stack_becomes_a_project(run, plan, stack, client):
 def test_label_studio_serves_the_images_of_the_tasks(run, plan, stack, client):
     imported = run(replace(plan, context=1))
     (task, *_) = client.tasks(imported.project_id)
-    assert len(image_addresses(task)) == 2
+    assert len(image_addresses(task)) == 3
     for tile, address in zip(shown_tiles(task), image_addresses(task), strict=True):
         file = stack.data_root / tile_image_path(tile)
         assert client.download(address) == file.read_bytes()
@@ -106,6 +106,36 @@ def test_the_same_import_again_changes_nothing(run, plan, stack, client):
     assert client.tasks(first.project_id) == tasks
     assert [(path, path.stat().st_mtime_ns) for path in tile_files(stack, plan)] == before
     assert titles(client).count(plan.title) == 1
+
+
+def serve(client, project, count):
+    """Label nothing in the tasks that are served one after the other; return their tiles."""
+    served = []
+    for _ in range(count):
+        task = client.next_task(project)
+        client.annotate(task["id"], [], 1.0)
+        served.append(tile_of(task))
+    return served
+
+
+def spread_tiles(plan):
+    tiles = plan.tiles(SHAPE)
+    return [tiles[index] for index in spread(tiles, None)]
+
+
+def test_the_first_tasks_served_are_spread_over_the_volume(run, plan, client):
+    imported = run(replace(plan, options={"retrain_every": 100}))
+    assert imported.spread == 20
+    first = spread_tiles(plan)
+    assert serve(client, imported.project_id, 4) == first[:4]
+    # An import that adds nothing, and one that adds tiles, leave that order.
+    assert run(plan).spread == 0
+    assert run(replace(plan, pool=3)).spread == 0
+    assert serve(client, imported.project_id, 16) == first[4:]
+    assert set(serve(client, imported.project_id, 4)).isdisjoint(first)
+    in_order = [tile_of(task) for task in client.tasks(imported.project_id)]
+    rest = [tile for tile in plan.tiles(SHAPE) if tile not in first]
+    assert in_order[:24] == first + rest
 
 
 def test_options_that_an_import_does_not_name_stay(run, plan, stack, client):
@@ -136,6 +166,7 @@ def test_an_import_that_was_interrupted_is_completed(run, plan, stack, source, c
     assert (done.project_id, done.tasks) == (project, 24)
     assert len(client.tasks(project)) == 24
     assert project in client.connected_projects()
+    assert tile_of(client.next_task(project)) == spread_tiles(plan)[0]
 
 
 def test_a_project_takes_more_tiles(run, plan, client):
@@ -232,6 +263,7 @@ def test_the_command_line_imports(stack, source, plan, client):
     )
     assert done.returncode == 0, done.stderr
     assert "24 tasks added, 24 in all" in done.stdout
+    assert "The first 20 tasks are spread over the volume; after 3 labels the model" in done.stdout
     assert client.find_project(plan.title)["task_number"] == 24
 
 

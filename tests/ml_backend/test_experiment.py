@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from biosegment.errors import UnknownStrategyError
-from biosegment.geometry import Roi
+from biosegment.geometry import Roi, VoxelSize
+from biosegment.tiles import spread
 from ml_backend import experiment
 from ml_backend.experiment import (
     CONVERGED,
@@ -87,6 +88,14 @@ def test_strategies_of_a_seed_start_alike():
     assert random.labelled == entropy.labelled
     assert random.rounds[0].iou == entropy.rounds[0].iou
     assert random.labelled != states(Run("random", 2))[0].labelled
+
+
+def test_the_first_tiles_are_those_that_the_service_serves_first():
+    truth = replace(ground_truth(), voxel_size=VoxelSize(50, 5, 5))
+    (first, *_) = simulate(Run("random", 0), truth, PROTOCOL, SPEC)
+    tiles = truth.pool(PROTOCOL, 0)
+    assert list(first.labelled) == spread(tiles, truth.voxel_size, 2)
+    assert tiles[first.labelled[0]].z == 1
 
 
 @pytest.mark.parametrize("strategy", ["random", "entropy"])

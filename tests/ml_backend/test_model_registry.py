@@ -142,6 +142,19 @@ def test_newest_complete_version_serves_when_the_promoted_is_gone(registry, netw
     assert registry.current(1) is None
 
 
+def test_the_card_tells_the_strategy_until_another_one_is_noted(registry, network, card):
+    first, second = (add(registry, network, card) for _ in range(2))
+    assert registry.ranked_by(1, first) == "entropy"
+    registry.set_ranked_by(1, first, "random")
+    assert registry.ranked_by(1, first) == "random"
+    assert registry.ranked_by(1, second) == "entropy"
+    registry.set_ranked_by(1, second, "kmeans")
+    assert registry.ranked_by(1, second) == "kmeans"
+    for method in (registry.ranked_by, lambda *of: registry.set_ranked_by(*of, "random")):
+        with pytest.raises(ModelNotFoundError):
+            method(1, "0009-20261122T101530")
+
+
 def test_only_whole_versions_are_promoted(registry, network, card):
     with pytest.raises(ModelNotFoundError, match="0001-20261122T101530"):
         registry.promote(1, "0001-20261122T101530")

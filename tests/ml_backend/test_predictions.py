@@ -4,9 +4,9 @@ import pytest
 from biosegment.errors import TaskError
 from biosegment.labels import LabelMap, labelling_config
 from biosegment.labelstudio.client import LabelStudioClient
-from biosegment.labelstudio.payloads import annotated_masks, shown_tiles
+from biosegment.labelstudio.payloads import NEUTRAL_SCORE, UNTRAINED, annotated_masks, shown_tiles
 from ml_backend.pixels import TaskImages
-from ml_backend.predictions import MIN_AREA_PX, NEUTRAL_SCORE, UNTRAINED, PredictionService
+from ml_backend.predictions import MIN_AREA_PX, PredictionService
 
 
 @pytest.fixture
