@@ -68,7 +68,7 @@ class Protocol:
     """Side of a tile."""
     epochs: Epochs | None = None
     """How long and fast to train; None for what the recipe says."""
-    converged_steps: int = 2400
+    converged_steps: int = 4000
     """Optimisation steps of converged full supervision."""
 
     def recipe(self, spec: TrainingSpec, tiles: int, first: bool) -> TrainingSpec:
@@ -81,6 +81,7 @@ class Protocol:
             spec,
             first_steps=steps,
             finetune_steps=steps,
+            max_growth=1.0,
             batch_size=self.epochs.batch_size,
             learning_rate=(
                 self.epochs.first_learning_rate if first else self.epochs.later_learning_rate
@@ -92,8 +93,12 @@ class Protocol:
         later = [*range(self.initial + self.per_round, self.labels, self.per_round)]
         if self.labels > self.initial:
             later.append(self.labels)
-        first = self.recipe(spec, min(self.initial, self.labels), first=True).first_steps
-        return first + sum(self.recipe(spec, tiles, False).finetune_steps for tiles in later)
+        total, before = 0, 0
+        for tiles in (min(self.initial, self.labels), *later):
+            recipe = replace(self.recipe(spec, tiles, first=not before), effort=1.0)
+            total += recipe.steps((tiles - before) * self.tile_px**2, first=not before)
+            before = tiles
+        return total
 
 
 PROTOCOLS: Final = {
@@ -241,7 +246,7 @@ def _full_recipe(run: Run, protocol: Protocol, spec: TrainingSpec) -> TrainingSp
     converged = run.strategy == CONVERGED
     steps = protocol.converged_steps if converged else protocol.total_steps(spec)
     recipe = protocol.recipe(spec, protocol.pool, first=True)
-    return replace(recipe, first_steps=steps, seed=1000 * run.seed)
+    return replace(recipe, first_steps=steps, max_growth=1.0, seed=1000 * run.seed)
 
 
 def _initial(run: Run, truth: GroundTruth, protocol: Protocol) -> tuple[int, ...]:
@@ -283,7 +288,9 @@ def _learn(
 ) -> State:
     """Train on the labelled tiles, from the weights of the last round, and measure."""
     started = time.perf_counter()
-    parent = None if state is None else Parent(state.network, recipe.classes)
+    parent = None
+    if state is not None:
+        parent = Parent(state.network, recipe.classes, len(state.labelled))
     model = train([pool[index] for index in labelled], [], recipe, parent)
     train_s = time.perf_counter() - started
     iou = evaluate(Predictor(model.network), test, recipe.classes)["mean_iou"]

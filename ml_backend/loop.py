@@ -161,7 +161,7 @@ class Loop:
             logger.warning("project %d starts afresh: %s", project_id, exc)
             return None, None, None
         grandparent = None if card.parent is None else self._grandparent(project_id, card.parent)
-        return version, Parent(network, card.class_names), grandparent
+        return version, Parent(network, card.class_names, card.labels), grandparent
 
     def _grandparent(self, project_id: int, version: str) -> Parent | None:
         try:

@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 LOGGED_IMAGES: Final = 8
 """Validation tiles whose prediction is kept in the logs of a run."""
+ROUND_PX: Final = 10 * 128 * 128
+"""Newly labelled area, in pixels, that a run of the shortest length is made for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +41,11 @@ class TrainingSpec:
     dropout: float = 0.1
     """Dropout probability in the deepest levels."""
     first_steps: int = 240
-    """Optimisation steps of a run that starts from random weights."""
+    """Optimisation steps of a run that starts from random weights, for `ROUND_PX` of labels."""
     finetune_steps: int = 160
-    """Optimisation steps of a run that starts from a parent."""
+    """Optimisation steps of a run that starts from a parent, for `ROUND_PX` of new labels."""
+    max_growth: float = 10.0
+    """How many times as long a run on more labels takes, at most; 1: all are equally long."""
     effort: float = 1.0
     """Multiplies the steps: more where there is a GPU or time, less to try things out."""
     learning_rate: float = 2e-3
@@ -55,6 +59,20 @@ class TrainingSpec:
     seed: int = 0
     """Of the initial weights, dropout, crops and augmentation."""
 
+    def steps(self, new_px: float, *, first: bool) -> int:
+        """Return the optimisation steps of a run: twice the newly labelled area, twice the steps.
+
+        Parameters
+        ----------
+        new_px : float
+            Labelled area that the parent has not seen, in pixels.
+        first : bool
+            Whether there is no parent.
+        """
+        growth = min(max(1.0, new_px / ROUND_PX), self.max_growth)
+        shortest = self.first_steps if first else self.finetune_steps
+        return max(1, round(self.effort * growth * shortest))
+
 
 @dataclass(frozen=True, slots=True)
 class Parent:
@@ -63,6 +81,8 @@ class Parent:
     network: UNet
     classes: Sequence[str]
     """Its class names, background first."""
+    tiles: int = 0
+    """Number of tiles that it was trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +138,9 @@ def train(
     if parent is not None and tuple(parent.network.spec.widths) != tuple(spec.widths):
         logger.info("The parent has widths %s: starting afresh", parent.network.spec.widths)
         parent = None
-    default_steps = spec.finetune_steps if parent else spec.first_steps
-    steps = max(1, round(spec.effort * default_steps))
+    seen = parent.tiles / len(tiles) if parent else 0.0
+    new_px = (1 - seen) * sum(tile.mask.size for tile in tiles)
+    steps = spec.steps(new_px, first=parent is None)
     device = best_device()
     events = TensorBoardLogger(log_dir, name="", version="") if log_dir else None
     with _seeded(spec.seed, device):

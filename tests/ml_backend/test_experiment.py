@@ -158,8 +158,11 @@ def test_total_steps_are_those_of_all_rounds(monkeypatch):
     taken = []
 
     def counted(training, validation, spec, parent):
-        taken.append(spec.finetune_steps if parent else spec.first_steps)
-        return train(training, validation, spec, parent)
+        def note(done, total):
+            if done == total:
+                taken.append(total)
+
+        return train(training, validation, spec, parent, progress=note)
 
     train = experiment.train
     monkeypatch.setattr(experiment, "train", counted)

@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from biosegment.errors import NothingToTrainOnError
 from biosegment.labels import UNKNOWN
+from ml_backend import training
 from ml_backend.dataset import LabelledTile
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.training import Parent, TrainingSpec, initial_network, train
@@ -96,6 +97,27 @@ def test_steps_depend_on_the_parent(model):
     seen.clear()
     train(disc_tiles(2), [], wider, Parent(model.network, SPEC.classes), progress=note)
     assert seen[-1] == (3, 3)
+
+
+def test_steps_go_with_the_newly_labelled_area():
+    spec = TrainingSpec(("background", "disc"))
+    tile = 128 * 128
+    assert [spec.steps(n * tile, first=True) for n in (1, 10, 20, 500)] == [240, 240, 480, 2400]
+    assert [spec.steps(n * tile, first=False) for n in (0, 10, 20, 500)] == [160, 160, 320, 1600]
+    assert replace(spec, effort=0.5, max_growth=1).steps(500 * tile, first=True) == 120
+
+
+def test_only_labels_new_to_the_parent_make_a_run_longer(model, monkeypatch):
+    monkeypatch.setattr(training, "ROUND_PX", 2 * 48 * 40)
+    seen = []
+
+    def note(done, total):
+        seen.append(total)
+
+    for known, steps in ((0, 15), (2, 10), (6, 5)):
+        parent = Parent(model.network, SPEC.classes, known)
+        train(disc_tiles(6), [], SPEC, parent, progress=note)
+        assert seen[-1] == steps
 
 
 def test_classes_are_matched_by_name(model):
