@@ -51,6 +51,8 @@ class BatchSpec:
     count: int
     """Number of batches."""
     seed: int
+    augmentation: float = 1.0
+    """Strength of `augment`."""
 
 
 class AugmentedBatches:
@@ -83,7 +85,7 @@ class AugmentedBatches:
         rng = np.random.default_rng(self.spec.seed)
         noise = torch.Generator(self.device).manual_seed(self.spec.seed)
         for _ in range(self.spec.count):
-            yield augment(*self._crops(self._choose(rng), rng), noise)
+            yield augment(*self._crops(self._choose(rng), rng), noise, self.spec.augmentation)
 
     def _choose(self, rng: np.random.Generator) -> NDArray[np.intp]:
         if not (len(self._with) and len(self._without)):
@@ -105,7 +107,9 @@ class AugmentedBatches:
         return torch.stack(images), torch.stack(masks)
 
 
-def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+def augment(
+    images: Tensor, masks: Tensor, generator: torch.Generator, strength: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """Return a batch under random flips, quarter turns, contrast, brightness, gamma and noise.
 
     Parameters
@@ -114,6 +118,9 @@ def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[
     masks : Tensor of uint8, shape (B, S, S)
     generator : torch.Generator
         On the device of both.
+    strength : float
+        Multiplies the ranges of contrast, brightness, gamma and noise; at 0 there are flips and
+        turns only.
 
     Returns
     -------
@@ -135,10 +142,11 @@ def augment(images: Tensor, masks: Tensor, generator: torch.Generator) -> tuple[
         chosen = uniform(0, 1) < 0.5
         images = torch.where(chosen, turn(images), images)
         masks = torch.where(chosen, turn(masks), masks)
-    images = (images - 0.5) * uniform(0.75, 1.25) + 0.5 + uniform(-0.1, 0.1)
-    images = images.clamp(0, 1) ** torch.exp(uniform(-0.25, 0.25))
+    contrast = uniform(1 - 0.25 * strength, 1 + 0.25 * strength)
+    images = (images - 0.5) * contrast + 0.5 + uniform(-0.1 * strength, 0.1 * strength)
+    images = images.clamp(0, 1) ** torch.exp(uniform(-0.25 * strength, 0.25 * strength))
     grain = torch.randn(images.shape, generator=generator, device=images.device)
-    images = (images + uniform(0, 0.05) * grain).clamp(0, 1)
+    images = (images + uniform(0, 0.05 * strength) * grain).clamp(0, 1)
     return images.unsqueeze(1), masks.long()
 
 

@@ -85,3 +85,23 @@ def test_known_and_foreground():
     assert background.has_known
     assert not background.has_foreground
     assert flat_tile((4, 4), 0.5, 3).has_foreground
+
+
+def test_no_augmentation_is_flips_and_turns_only():
+    images = torch.rand(50, 8, 8)
+    masks = torch.zeros(50, 8, 8, dtype=torch.uint8)
+    turned, _ = augment(images, masks, torch.Generator().manual_seed(0), strength=0)
+    before, after = (batch.flatten(1).sort().values for batch in (images, turned))
+    torch.testing.assert_close(before, after)
+    assert not torch.equal(images, turned[:, 0])
+
+
+def test_the_strength_of_augmentation():
+    images, masks = torch.full((400, 4, 4), 0.5), torch.zeros(400, 4, 4, dtype=torch.uint8)
+    spread = [
+        augment(images, masks, torch.Generator().manual_seed(0), strength)[0].std().item()
+        for strength in (0, 0.5, 1, 2)
+    ]
+    assert spread == sorted(spread)
+    assert spread[0] == 0
+    assert spread[3] > 1.5 * spread[2]
