@@ -211,6 +211,46 @@ class ModelDamagedError(BioSegmentError, ValueError):
         return f"{path} cannot be used: {reason}. Delete its folder; the version before it serves."
 
 
+class RecipeError(BioSegmentError, ValueError):
+    """A project's training recipe cannot be used: ``RecipeError(path, reason)``."""
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return (
+            f"The training recipe {path} cannot be used: {reason}; correct it, or remove it with "
+            "`biosegment tune PROJECT --reset`."
+        )
+
+
+class TooFewLabelsError(BioSegmentError, ValueError):
+    """A search has too little to measure on: ``TooFewLabelsError(annotated, with foreground)``."""
+
+    def __str__(self) -> str:
+        annotated, foreground = self.args
+        return (
+            "Tuning needs at least 6 annotated tasks, 2 of them with foreground; this project has "
+            f"{annotated}, of which {foreground} with foreground. Annotate some more first."
+        )
+
+
+class TuningError(BioSegmentError):
+    """A search for a better recipe ended early: ``TuningError(project title, reason)``."""
+
+    def __str__(self) -> str:
+        title, reason = self.args
+        return f"The tuning of {title!r} stopped: {reason.rstrip('.')}."
+
+
+class NoWorkerError(BioSegmentError):
+    """Nobody takes jobs from the queue: ``NoWorkerError(address without password)``."""
+
+    def __str__(self) -> str:
+        return (
+            f"No worker takes jobs from the queue (Redis at {self.args[0]}); start one with "
+            "`biosegment up` or `python -m ml_backend.worker`."
+        )
+
+
 class PortInUseError(BioSegmentError):
     """Something else listens on a port: ``PortInUseError(port, option)``."""
 

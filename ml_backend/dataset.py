@@ -55,6 +55,8 @@ class BatchSpec:
     count: int
     """Number of batches."""
     seed: int
+    augmentation: float = 1.0
+    """Strength of `recolour`."""
 
 
 class AugmentedBatches:
@@ -94,7 +96,8 @@ class AugmentedBatches:
         generator = torch.Generator(self.device).manual_seed(self.spec.seed)
         for _ in range(self.spec.count):
             images, masks = self._crops(self._choose(generator), generator)
-            yield recolour(images, generator).unsqueeze(1), masks.long()
+            images = recolour(images, generator, self.spec.augmentation)
+            yield images.unsqueeze(1), masks.long()
 
     def _choose(self, generator: torch.Generator) -> Tensor:
         """Return the numbers of the tiles of a batch: as many of each kind."""
@@ -152,7 +155,7 @@ def _points(shapes: Tensor, side: int, generator: torch.Generator) -> Tensor:
     return points.reshape(-1, 2, side, side)
 
 
-def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
+def recolour(images: Tensor, generator: torch.Generator, strength: float = 1.0) -> Tensor:
     """Return images under random contrast, brightness, gamma and noise.
 
     Parameters
@@ -160,6 +163,8 @@ def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
     images : Tensor of float32, shape (B, S, S), in [0, 1]
     generator : torch.Generator
         On the device of the images.
+    strength : float
+        Multiplies the ranges of all four; at 0 the images stay as they are.
 
     Returns
     -------
@@ -170,7 +175,8 @@ def recolour(images: Tensor, generator: torch.Generator) -> Tensor:
         unit = torch.rand(len(images), 1, 1, generator=generator, device=images.device)
         return low + (high - low) * unit
 
-    images = (images - 0.5) * uniform(0.75, 1.25) + 0.5 + uniform(-0.1, 0.1)
-    images = images.clamp(0, 1) ** torch.exp(uniform(-0.25, 0.25))
+    contrast, shift = 1 + 0.25 * strength * uniform(-1, 1), 0.1 * strength * uniform(-1, 1)
+    images = ((images - 0.5) * contrast + 0.5 + shift).clamp(0, 1)
+    images = images ** torch.exp(0.25 * strength * uniform(-1, 1))
     grain = torch.randn(images.shape, generator=generator, device=images.device)
-    return (images + uniform(0, 0.05) * grain).clamp(0, 1)
+    return (images + 0.05 * strength * uniform(0, 1) * grain).clamp(0, 1)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from redis import Redis
 from redis.exceptions import LockError, RedisError
-from rq import Queue, get_current_job
+from rq import Queue, Worker, get_current_job
 from rq.exceptions import AbandonedJobError, NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
@@ -67,6 +67,11 @@ class JobQueue:
     def __init__(self, connection: Redis) -> None:
         self.queue = Queue(QUEUE_NAME, connection=connection, serializer=JSONSerializer)
         self._connection = connection
+
+    @property
+    def address(self) -> str:
+        """Where Redis is, without its password."""
+        return _address(self._connection)
 
     def request_turn(self, project_id: int, *, force: bool = False) -> str:
         """Make sure that a turn of the project starts after now, and return its job's id.
@@ -119,6 +124,60 @@ class JobQueue:
                     return self.job(job_id)
         return None
 
+    def request_tuning(self, project_id: int, trials: int) -> str:
+        """Make sure that a search for a better recipe waits or runs, and return its job's id.
+
+        Parameters
+        ----------
+        project_id
+            Number of the project in Label Studio.
+        trials
+            Recipes that are tried in all, those of an interrupted search included.
+        """
+        with self._errors(), self._connection.lock(f"biosegment:enqueue:{project_id}", timeout=5):
+            known = [*self.queue.started_job_registry.get_job_ids(), *self.queue.job_ids]
+            for job_id in known:
+                if job_id.startswith(f"tune-{project_id}-"):
+                    return str(job_id)
+            return self.continue_tuning(project_id, trials, goes_on=False)
+
+    def continue_tuning(self, project_id: int, trials: int, *, goes_on: bool = True) -> str:
+        """Put a search at the end of the queue, and return its job's id.
+
+        Parameters
+        ----------
+        project_id
+            Number of the project in Label Studio.
+        trials
+            Recipes that are tried in all.
+        goes_on
+            Whether it stays with the annotations that an earlier job began with.
+        """
+        with self._errors():
+            job = self.queue.enqueue(
+                "ml_backend.tuning_job.tune",
+                project_id,
+                trials,
+                goes_on,
+                job_id=f"tune-{project_id}-{uuid.uuid4().hex}",
+                description=f"tuning of project {project_id}",
+                job_timeout=JOB_TIMEOUT_S,
+                result_ttl=KEEP_S,
+                failure_ttl=KEEP_S,
+            )
+        return str(job.id)
+
+    def turn_waits(self) -> bool:
+        """Return whether a turn of any project waits for a worker."""
+        with self._errors():
+            return any(job_id.startswith("turn-") for job_id in self.queue.job_ids)
+
+    def has_worker(self) -> bool:
+        """Return whether any worker takes jobs."""
+        with self._errors():
+            # Not Worker.count: that knows of killed ones, too.
+            return bool(Worker.all(self._connection, queue=self.queue))
+
     def counts(self) -> dict[str, int]:
         """Return how many jobs are waiting, running, finished and failed."""
         with self._errors():
@@ -154,17 +213,11 @@ class JobQueue:
             if not lock.acquire(blocking=False):
                 yield False
                 return
-        done = threading.Event()
-        heart = threading.Thread(target=_hold, args=(lock, done), daemon=True)
-        heart.start()
         try:
-            yield True
+            with _held(lock):
+                yield True
         finally:
-            done.set()
-            heart.join()
             with suppress(RedisError, QueueError):
-                with suppress(LockError):
-                    lock.release()
                 pipeline = self._connection.pipeline()
                 pipeline.smembers(again)
                 pipeline.delete(again)
@@ -173,11 +226,28 @@ class JobQueue:
                     self.request_turn(project_id, force=b"1" in marks)
 
     @contextmanager
+    def exclusive_tuning(self, project_id: int) -> Iterator[None]:
+        """Hold the lock of a project's search, once whoever holds it has let go or died.
+
+        Parameters
+        ----------
+        project_id
+            Number of the project in Label Studio.
+        """
+        lock = self._connection.lock(
+            f"biosegment:tuning:{project_id}", timeout=LOCK_TIMEOUT_S, thread_local=False
+        )
+        with self._errors():
+            lock.acquire()
+        with _held(lock):
+            yield
+
+    @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield
         except RedisError as exc:
-            raise QueueError(_address(self._connection)) from exc
+            raise QueueError(self.address) from exc
 
 
 def _latest_key(project_id: int) -> str:
@@ -187,6 +257,22 @@ def _latest_key(project_id: int) -> str:
 def _address(connection: Redis) -> str:
     where: dict[str, Any] = connection.connection_pool.connection_kwargs
     return str(where.get("path") or f"{where.get('host')}:{where.get('port')}")
+
+
+@contextmanager
+def _held(lock: Any) -> Iterator[None]:  # noqa: ANN401
+    """Renew an acquired lock until the block ends, then release it."""
+    done = threading.Event()
+    heart = threading.Thread(target=_hold, args=(lock, done), daemon=True)
+    heart.start()
+    try:
+        yield
+    finally:
+        done.set()
+        heart.join()
+        # Also a LockError: it ran out while this process was stopped.
+        with suppress(RedisError):
+            lock.release()
 
 
 def _hold(lock: Any, done: threading.Event) -> None:  # noqa: ANN401
@@ -241,9 +327,13 @@ class JobReport:
         elif moment - self._saved < REPORT_S:
             return
         self._saved = moment
+        seconds = {name: round(spent, 2) for name, spent in self._seconds.items() if name}
+        self.note(stage=stage, done=done, total=total, seconds=seconds)
+
+    def note(self, **facts: Any) -> None:  # noqa: ANN401
+        """Write facts to Redis beside the progress, at once."""
         if self._job is not None:
-            seconds = {name: round(spent, 2) for name, spent in self._seconds.items() if name}
-            self._job.meta.update(stage=stage, done=done, total=total, seconds=seconds)
+            self._job.meta.update(facts)
             with suppress(RedisError):
                 self._job.save_meta()  # type: ignore[no-untyped-call]
 

@@ -22,7 +22,9 @@ from ml_backend.pixels import TaskImages
 from ml_backend.predictions import Model
 from ml_backend.prequential import compared, new_annotations
 from ml_backend.ranking import rank
+from ml_backend.recipe import Recipe
 from ml_backend.training import Parent, TrainingSpec, train
+from ml_backend.tuning_data import TuningData
 
 logger = logging.getLogger(__name__)
 
@@ -127,9 +129,7 @@ class Loop:
         trained = train(
             pool.tiles,
             [],
-            TrainingSpec(
-                classes=label_map.names, effort=options.training_effort, seed=len(pool.annotations)
-            ),
+            self._spec(project_id, label_map, options, seed=len(pool.annotations)),
             parent,
             self._logs / str(project_id) / version,
             partial(report, "training"),
@@ -146,6 +146,32 @@ class Loop:
         self._registry.save(project_id, version, trained.network, card)
         self._registry.promote(project_id, version)
         logger.info("project %d: version %s is serving", project_id, version)
+
+    def tuning_data(self, project_id: int, report: Report) -> TuningData:
+        """Return the annotated tiles of a project task by task, and the recipe in use.
+
+        Parameters
+        ----------
+        project_id
+            Number of the project in Label Studio.
+        report
+            Told of stages and progress.
+        """
+        label_map = LabelMap.from_config(self._client.project(project_id)["label_config"])
+        options = self._client.loop_options(project_id) or LoopOptions()
+        tasks = self._client.annotated_tasks(project_id, partial(report, "reading annotations"))
+        pool = annotated_pool(tasks, self._images, label_map, partial(report, "reading images"))
+        known = [[tile for tile in task.tiles.values() if tile.has_known] for task in pool.tasks]
+        spec = self._spec(project_id, label_map, options)
+        return TuningData(spec, [tiles for tiles in known if tiles], pool.annotations)
+
+    def _spec(
+        self, project_id: int, label_map: LabelMap, options: LoopOptions, seed: int = 0
+    ) -> TrainingSpec:
+        """Return the recipe of a project: its own one, if there is one, or the default."""
+        spec = TrainingSpec(classes=label_map.names, effort=options.training_effort, seed=seed)
+        recipe = Recipe.read(self._registry.recipe_path(project_id))
+        return recipe.applied_to(spec) if recipe else spec
 
     def _ancestors(self, project_id: int) -> tuple[str | None, Parent | None, Parent | None]:
         """Return the version to fine-tune, its network, and that of the one before.

@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 VERSION: Final = re.compile(r"(\d{4,})-\d{8}T\d{6}")
 WEIGHTS: Final = "weights.safetensors"
 CARD: Final = "card.json"
+RECIPE: Final = "recipe.json"
 PARTIAL: Final = ".partial-"
 """Begins the name of a folder that is being written, or was when its process was killed."""
 
@@ -205,6 +206,10 @@ class ModelRegistry:
         except (SafetensorError, TypeError, RuntimeError) as exc:
             raise ModelDamagedError(path, str(exc)) from exc
         return network.eval(), card
+
+    def recipe_path(self, project_id: int) -> Path:
+        """Return where a project's own training recipe lies, if it has one."""
+        return self._project(project_id) / RECIPE
 
     def _project(self, project_id: int) -> Path:
         # Not a name from a request: that could lead out of the folder.

@@ -50,6 +50,10 @@ class TrainingSpec:
     """Multiplies the steps: more where there is a GPU or time, less to try things out."""
     learning_rate: float = 2e-3
     """Peak of the one-cycle schedule."""
+    dice_weight: float = 1.0
+    """Weight of the soft Dice loss beside cross entropy."""
+    augmentation: float = 1.0
+    """Multiplies the ranges of contrast, brightness, gamma and noise; 0 leaves intensities alone."""
     ema_decay: float = 0.98
     """Decay per step of the moving average of the weights, which is what the run returns."""
     batch_size: int = 16
@@ -146,7 +150,7 @@ def train(
     with _seeded(spec.seed, device):
         network = initial_network(spec, parent)
         batches = AugmentedBatches(tiles, _batch_spec(tiles, spec, network, steps), device)
-        module = SegmentationModule(network, spec.learning_rate, steps)
+        module = SegmentationModule(network, spec.learning_rate, steps, spec.dice_weight)
         fit(module, batches, spec.ema_decay, events, progress)
     predictor = Predictor(network, device)
     metrics = evaluate(predictor, validation, spec.classes)
@@ -179,7 +183,13 @@ def _batch_spec(
 ) -> BatchSpec:
     side = min(spec.crop_px, max(max(tile.mask.shape) for tile in tiles))
     crop_px = side + -side % network.stride
-    return BatchSpec(size=spec.batch_size, crop_px=crop_px, count=steps, seed=spec.seed)
+    return BatchSpec(
+        size=spec.batch_size,
+        crop_px=crop_px,
+        count=steps,
+        seed=spec.seed,
+        augmentation=spec.augmentation,
+    )
 
 
 def _log_validation(

@@ -17,6 +17,7 @@ from biosegment.cli.console import errors
 from biosegment.cli.demo import demo
 from biosegment.cli.importing import import_command
 from biosegment.cli.loop import effort, status, train
+from biosegment.cli.tune import tune
 from biosegment.cli.up import up
 from biosegment.errors import BioSegmentError
 
@@ -34,6 +35,7 @@ app.command("import")(import_command)
 app.command()(status)
 app.command()(train)
 app.command()(effort)
+app.command()(tune)
 app.command()(benchmark)
 
 

@@ -10,10 +10,17 @@ from biosegment.labels import UNKNOWN
 
 
 class SegmentationLoss(nn.Module):
-    """Cross entropy plus soft Dice over the known pixels of a batch."""
+    """Cross entropy plus soft Dice over the known pixels of a batch.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    dice_weight : float
+        Multiplies the Dice term; 0 leaves cross entropy alone.
+    """
+
+    def __init__(self, dice_weight: float = 1.0) -> None:
         super().__init__()
+        self.dice_weight = dice_weight
         # Over the whole batch: a crop without any pixel of a class has no Dice of its own.
         self.dice = DiceLoss(
             softmax=True, to_onehot_y=True, batch=True, include_background=False,
@@ -32,19 +39,21 @@ class SegmentationLoss(nn.Module):
         # Not reduction="mean": that is 0/0 when every pixel of the batch is unknown.
         entropy = nn.functional.cross_entropy(logits, masks, ignore_index=UNKNOWN, reduction="sum")
         known = (masks != UNKNOWN).sum().clamp(min=1)
-        loss: Tensor = entropy / known + self.dice(logits, masks.unsqueeze(1))
-        return loss
+        dice: Tensor = self.dice(logits, masks.unsqueeze(1))
+        return entropy / known + self.dice_weight * dice
 
 
 class SegmentationModule(pl.LightningModule):
     """Trains a network by AdamW under a one-cycle schedule of a fixed number of steps."""
 
-    def __init__(self, network: nn.Module, learning_rate: float, steps: int) -> None:
+    def __init__(
+        self, network: nn.Module, learning_rate: float, steps: int, dice_weight: float = 1.0
+    ) -> None:
         super().__init__()
         self.network = network
         self.learning_rate = learning_rate
         self.steps = steps
-        self.loss = SegmentationLoss()
+        self.loss = SegmentationLoss(dice_weight)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Return the loss of images (B, 1, H, W) against masks (B, H, W)."""

@@ -136,3 +136,19 @@ def test_known_and_foreground():
     assert background.has_known
     assert not background.has_foreground
     assert flat_tile((4, 4), 0.5, 3).has_foreground
+
+
+def test_no_augmentation_leaves_intensities_alone():
+    images = torch.rand(50, 8, 8)
+    assert torch.equal(recolour(images, torch.Generator().manual_seed(0), strength=0), images)
+
+
+def test_the_strength_of_augmentation():
+    images = torch.full((400, 4, 4), 0.5)
+    spread = [
+        recolour(images, torch.Generator().manual_seed(0), strength).std().item()
+        for strength in (0, 0.5, 1, 2)
+    ]
+    assert spread == sorted(spread)
+    assert spread[0] == 0
+    assert spread[3] > 1.5 * spread[2]

@@ -45,3 +45,10 @@ def test_right_answer_is_near_zero():
     masks = torch.randint(0, 3, (2, 8, 8))
     logits = 30.0 * torch.nn.functional.one_hot(masks, 3).permute(0, 3, 1, 2)
     assert SegmentationLoss()(logits, masks).item() < 1e-3
+
+
+def test_the_weight_of_dice_by_hand():
+    logits, masks = torch.zeros(1, 2, 1, 2), torch.tensor([[[0, 1]]])
+    for weight in (0, 2):
+        loss = SegmentationLoss(weight)(logits, masks).item()
+        assert loss == pytest.approx(math.log(2) + weight / 2, abs=1e-4)
