@@ -53,7 +53,7 @@ class TrainingSpec:
     dice_weight: float = 1.0
     """Weight of the soft Dice loss beside cross entropy."""
     augmentation: float = 1.0
-    """Multiplies the ranges of contrast, brightness, gamma and noise; 0 leaves intensities alone."""
+    """Multiplies the ranges of contrast, brightness, gamma and noise; 0: they stay as they are."""
     ema_decay: float = 0.98
     """Decay per step of the moving average of the weights, which is what the run returns."""
     batch_size: int = 16
