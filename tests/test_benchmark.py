@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 from PIL import Image
@@ -15,6 +16,7 @@ from biosegment.cli import main
 from importers.samples import write_synthetic
 from ml_backend.experiment_runs import Experiment
 
+PROGRAM = (sys.executable, "-c", "from biosegment.cli import main; main()", "benchmark")
 SMALL = ("--budget", "22", "--pool", "24", "--tile", "32", "--effort", "0.01", "--seeds", "1")
 
 
@@ -46,10 +48,9 @@ def rows(folder):
 
 def test_results_plot_and_settings(benchmark, sample, tmp_path):
     out = tmp_path / "out"
-    program = [sys.executable, "-c", "from biosegment.cli import main; main()", "benchmark"]
     options = [*SMALL, "--strategies", "random", "--jobs", "2", "--out", str(out)]
     done = subprocess.run(
-        [*program, str(sample.raw), str(sample.labels), *options],
+        [*PROGRAM, str(sample.raw), str(sample.labels), *options],
         capture_output=True,
         text=True,
         check=False,
@@ -104,6 +105,22 @@ def test_interrupted_and_taken_up(benchmark, sample, tmp_path, monkeypatch):
     assert benchmark(*arguments)[0] == 0
     assert rows(tmp_path / "out")[0] == first
     assert [row["labels"] for row in rows(tmp_path / "out")] == ["20", "22"]
+
+
+def test_termination_ends_all_processes(sample, tmp_path, wait_until):
+    options = [*SMALL, "--effort", "100", "--jobs", "2", "--out", str(tmp_path / "out")]
+    command = [*PROGRAM, str(sample.raw), str(sample.labels), *options]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        started = psutil.Process(process.pid)
+
+        def training():
+            runs = [child for child in started.children(recursive=True) if not child.children()]
+            return runs if sum(run.cpu_times().user > 5 for run in runs) == 2 else None
+
+        runs = wait_until(training, 120, "two runs are busy")
+        process.terminate()
+        assert process.wait(20) == 130
+    assert psutil.wait_procs(runs, timeout=10)[1] == []
 
 
 def with_volume(folder, shape, value):

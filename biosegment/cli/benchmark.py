@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import signal
 from contextlib import closing
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -213,6 +214,8 @@ def _carry_out(experiment: "Experiment", runs: "Sequence[Run]", jobs: int, threa
     from ml_backend.experiment import is_complete
     from ml_backend.experiment_runs import carry_out
 
+    # Ends as by Ctrl-C: with its processes.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     known = experiment.results()
     done = sum(is_complete(run, known.get(run, ()), experiment.protocol) for run in runs)
     rounds = carry_out(experiment, runs, jobs, threads)
