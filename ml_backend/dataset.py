@@ -13,6 +13,8 @@ from torch import Tensor
 from biosegment.labels import UNKNOWN
 
 BACKGROUND: Final = 0
+LEAST_FOREGROUND: Final = 0.5
+"""Share of the crops that comes from tiles with foreground, at least."""
 ZOOM: Final = 1.3
 """Crops show structures up to this many times larger, or smaller, than they are."""
 
@@ -62,9 +64,10 @@ class BatchSpec:
 class AugmentedBatches:
     """Batches of random crops, drawn and augmented on the device that they are trained on.
 
-    Half of each batch comes from tiles with foreground when there are tiles of both kinds: rare
-    classes are seen in every step. A crop is a square of a tile, turned by any angle, mirrored and
-    zoomed. Beyond the border of its tile the image goes on in reflection, and the mask is UNKNOWN.
+    On average at least half of a batch comes from tiles with foreground, if there are any, so that
+    rare classes are learned; beyond that all tiles are drawn alike. A crop is a square of a tile,
+    turned by any angle, mirrored and zoomed. Beyond the border of its tile the image goes on in
+    reflection, and the mask is UNKNOWN.
 
     Iterating yields `spec.count` pairs: images float32 (B, 1, S, S) in [0, 1], masks int64
     (B, S, S). Every iteration yields the same batches.
@@ -86,8 +89,12 @@ class AugmentedBatches:
         areas = self._shapes.prod(dim=1)
         self._starts = areas.cumsum(0) - areas
         foreground = torch.tensor([tile.has_foreground for tile in tiles], device=device)
-        kinds = [kind.nonzero().flatten() for kind in (foreground, ~foreground)]
-        self._kinds = [kind for kind in kinds if len(kind)]
+        self._weights = torch.ones(len(tiles), device=device)
+        if foreground.any():
+            others = (~foreground).sum()
+            # Sharing what is left, the others have at most the weight of as many tiles with it.
+            most = foreground.sum() * (1 - LEAST_FOREGROUND) / LEAST_FOREGROUND
+            self._weights[~foreground] = (most / others.clamp(min=1)).clamp(max=1)
 
     def __len__(self) -> int:
         return self.spec.count
@@ -95,19 +102,12 @@ class AugmentedBatches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         generator = torch.Generator(self.device).manual_seed(self.spec.seed)
         for _ in range(self.spec.count):
-            images, masks = self._crops(self._choose(generator), generator)
+            chosen = self._weights.multinomial(
+                self.spec.size, replacement=True, generator=generator
+            )
+            images, masks = self._crops(chosen, generator)
             images = recolour(images, generator, self.spec.augmentation)
             yield images.unsqueeze(1), masks.long()
-
-    def _choose(self, generator: torch.Generator) -> Tensor:
-        """Return the numbers of the tiles of a batch: as many of each kind."""
-        size = self.spec.size
-        counts = [size] if len(self._kinds) == 1 else [size - size // 2, size // 2]
-        chosen = [
-            kind[torch.randint(len(kind), (count,), generator=generator, device=self.device)]
-            for kind, count in zip(self._kinds, counts, strict=True)
-        ]
-        return torch.cat(chosen)
 
     def _crops(self, chosen: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return a crop of each tile: images float32 and masks uint8, both (B, S, S)."""

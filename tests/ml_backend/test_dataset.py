@@ -31,10 +31,11 @@ def test_batches_have_the_promised_form():
         assert masks.dtype == torch.int64
 
 
-def test_half_of_each_batch_has_foreground():
-    tiles = [flat_tile((16, 16), 0.5, 2)] + [flat_tile((16, 16), 0.5, 0) for _ in range(30)]
-    for _, masks in batches(tiles):
-        assert (masks == 2).flatten(1).any(dim=1).sum() == 4
+@pytest.mark.parametrize(("rich", "empty", "share"), [(1, 30, 0.5), (10, 10, 0.5), (30, 10, 0.75)])
+def test_half_of_the_crops_or_more_come_from_tiles_with_foreground(rich, empty, share):
+    tiles = [flat_tile((16, 16), 0.5, 2)] * rich + [flat_tile((16, 16), 0.5, 0)] * empty
+    drawn = torch.cat([masks for _, masks in batches(tiles, size=50, count=40)])
+    assert (drawn == 2).flatten(1).any(dim=1).float().mean() == pytest.approx(share, abs=0.04)
 
 
 @pytest.mark.parametrize("label", [0, 1])
