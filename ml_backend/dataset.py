@@ -15,6 +15,8 @@ from biosegment.labels import UNKNOWN
 BACKGROUND: Final = 0
 LEAST_FOREGROUND: Final = 0.5
 """Share of the crops that comes from tiles with foreground, at least."""
+EXACT: Final = 0.5
+"""Share of the crops that no interpolation blurs: turned by quarters, and not zoomed."""
 ZOOM: Final = 1.3
 """Crops show structures up to this many times larger, or smaller, than they are."""
 
@@ -66,8 +68,8 @@ class AugmentedBatches:
 
     On average at least half of a batch comes from tiles with foreground, if there are any, so that
     rare classes are learned; beyond that all tiles are drawn alike. A crop is a square of a tile,
-    turned by any angle, mirrored and zoomed. Beyond the border of its tile the image goes on in
-    reflection, and the mask is UNKNOWN.
+    mirrored, turned and zoomed. Beyond the border of its tile the image goes on in reflection, and
+    the mask is UNKNOWN.
 
     Iterating yields `spec.count` pairs: images float32 (B, 1, S, S) in [0, 1], masks int64
     (B, S, S). Every iteration yields the same batches.
@@ -144,8 +146,11 @@ def _points(shapes: Tensor, side: int, generator: torch.Generator) -> Tensor:
 
     # Unturned and as it is, the crop lies within its tile where there is room.
     room = (shapes - side).clamp(min=0)
-    centre = (shapes - 1 - room) / 2 + room * uniform(2)
-    angle, zoom = 2 * math.pi * uniform(), ZOOM ** (2 * uniform() - 1)
+    centre = (shapes - 1 - room) / 2 + ((room + 1) * uniform(2)).floor()
+    quarters, zoom = 4 * uniform(), ZOOM ** (2 * uniform() - 1)
+    exact = uniform() < EXACT
+    angle = torch.where(exact, quarters.floor(), quarters) * (math.pi / 2)
+    zoom = torch.where(exact, 1.0, zoom)
     mirror = torch.where(uniform() < 0.5, 1.0, -1.0)
     cos, sin = zoom * angle.cos(), zoom * angle.sin()
     turn = torch.stack([cos, -mirror * sin, sin, mirror * cos], dim=1).reshape(-1, 2, 2)

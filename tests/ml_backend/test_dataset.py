@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from biosegment.labels import UNKNOWN
-from ml_backend.dataset import ZOOM, AugmentedBatches, BatchSpec, LabelledTile, recolour
+from ml_backend.dataset import EXACT, ZOOM, AugmentedBatches, BatchSpec, LabelledTile, recolour
 
 CPU = torch.device("cpu")
 
@@ -93,6 +93,9 @@ def test_crops_are_turned_mirrored_and_zoomed(ramps):
     assert steepness.max() < ZOOM + 0.02
     assert steepness.max() > 1.18
     assert torch.histc(direction, 8, -math.pi, math.pi).min() > 5
+    exact = ((steepness - 1).abs() < 1e-3) & ((2 * direction).sin().abs() < 1e-3)
+    assert exact.float().mean() == pytest.approx(EXACT, abs=0.12)
+    assert torch.histc(direction[exact], 4, -math.pi * 1.25, math.pi * 0.75).min() > 5
 
 
 def test_mirror_images_occur():
