@@ -23,8 +23,8 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from biosegment.errors import QueueError, SettingsError
-from biosegment.labelstudio.client import LabelStudioClient, project_state
-from biosegment.labelstudio.payloads import Json
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.labelstudio.payloads import Json, project_state
 from biosegment.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -5,14 +5,14 @@ twice, or after a crash in the middle of another: what is already done is not do
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from biosegment.errors import ModelDamagedError, ModelNotFoundError
 from biosegment.labels import LabelMap
-from biosegment.labelstudio.client import LabelStudioClient, project_state
-from biosegment.labelstudio.payloads import Json
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.labelstudio.payloads import Json, project_state
 from biosegment.settings import LoopOptions, Settings
 from ml_backend.annotated_pool import annotated_pool, submitted
 from ml_backend.hardware import use_free_cores
@@ -21,6 +21,7 @@ from ml_backend.model_registry import ModelRegistry
 from ml_backend.pixels import TaskImages
 from ml_backend.predictions import Model
 from ml_backend.prequential import compared, new_annotations
+from ml_backend.queue_names import outdated, queue_name
 from ml_backend.ranking import rank
 from ml_backend.recipe import Recipe
 from ml_backend.training import Parent, TrainingSpec, train
@@ -56,8 +57,8 @@ class Loop:
         Returns
         -------
         dict
-            The state of the project (`project_state`) as this turn found it, but with the model
-            version that serves now, and the ``strategy`` that ranks.
+            The state of the project (`project_state`) as this turn found it, but with the queue
+            that serves now for its model version, and the ``strategy`` that ranks.
         """
         project = self._client.project(project_id)
         state = project_state(project)
@@ -73,7 +74,7 @@ class Loop:
         version = self._registry.current(project_id)
         if version is not None:
             self._publish(project, version, label_map, options, report)
-            state["model_version"] = version
+            state["model_version"] = queue_name(version, options.strategy)
         return state
 
     def _changes(self, project_id: int, tasks: Sequence[Json]) -> int:
@@ -207,34 +208,26 @@ class Loop:
     ) -> None:
         """Give every unlabelled task a prediction of `version`, then let them order the queue.
 
-        Scores of two strategies do not compare: those of another one are replaced, all at once.
+        Those of other strategies and of versions before stay, for whoever has one open.
         """
         project_id = project["id"]
         tasks = self._client.tasks(project_id, partial(report, "reading tasks"))
         pool = [task for task in tasks if not task["is_labeled"]]
         labelled = [task for task in tasks if task["is_labeled"]]
-        outdated = self._registry.ranked_by(project_id, version) != options.strategy
-        missing = {t["id"] for t in pool if outdated or version not in _versions(t)}
+        queue = queue_name(version, options.strategy)
+        missing = {task["id"] for task in pool} - self._client.predicted_tasks(project_id, queue)
         if missing:
             use_free_cores()
             model = Model(self._registry, project_id, version)
             ranked = rank(pool, labelled, model, self._images, label_map, options, report)
             predictions = [each for each in ranked if each["task"] in missing]
-            if outdated:
-                # Deleted first, noted then: a turn that dies here or later leaves no score of the
-                # old strategy behind that the next turn would take for one of the new.
-                self._client.delete_predictions(project_id, version)
-                self._registry.set_ranked_by(project_id, version, options.strategy)
             self._client.import_predictions(project_id, predictions, partial(report, "publishing"))
-        # Label Studio forgets the version of a project whose predictions are deleted.
-        if missing or project["model_version"] != version:
-            self._client.set_model_version(project_id, version)
-            logger.info("project %d: the queue follows version %s", project_id, version)
+        if project["model_version"] != queue:
+            self._registry.set_ranked_by(project_id, version, options.strategy)
+            self._client.set_model_version(project_id, queue)
+            logger.info("project %d: the queue is %s", project_id, queue)
         report("cleaning up", 0, 1)
-        for old in self._client.model_versions(project_id):
-            if old != version:
-                self._client.delete_predictions(project_id, old)
-
-
-def _versions(task: Mapping[str, Any]) -> set[str]:
-    return {name.strip() for name in (task.get("predictions_model_versions") or "").split(",")}
+        queues = self._client.model_versions(project_id)
+        cards = self._registry.cards(project_id)
+        for old in outdated(queues, version, cards, datetime.now(UTC)):
+            self._client.delete_predictions(project_id, old)

@@ -2,7 +2,7 @@
 
 A version is one folder, complete or absent, never changed afterwards: safetensors weights and a
 JSON card. Beside the versions, the file ``current`` names the one that serves, and ``ranking`` a
-version and the strategy that its predictions are scored by, where that is not the card's.
+version and the strategy of the queue that it serves, where that is not the card's.
 """
 
 import hashlib
@@ -133,7 +133,7 @@ class ModelRegistry:
         return versions[-1] if versions else None
 
     def ranked_by(self, project_id: int, version: str) -> str:
-        """Return the query strategy that scored a version's predictions, or was about to.
+        """Return the query strategy of the queue that a version serves.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class ModelRegistry:
         return self.card(project_id, version).strategy
 
     def set_ranked_by(self, project_id: int, version: str, strategy: str) -> None:
-        """Note the query strategy that scores a version's predictions from now on.
+        """Note the query strategy of the queue that a version serves from now on.
 
         Raises
         ------

@@ -20,6 +20,7 @@ from biosegment.labelstudio.payloads import (
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.pixels import TaskImages
 from ml_backend.predictor import Predictor, class_mask
+from ml_backend.queue_names import queue_name
 from ml_backend.strategies import Needs, TileView
 from ml_backend.strategies.measures import confidence
 
@@ -69,9 +70,13 @@ class PredictionService:
         # A version never changes, so a loaded one stays right; four projects stay in memory.
         self._load = lru_cache(maxsize=4)(self._load_model)
 
-    def version(self, project_id: int) -> str:
-        """Return the serving version, `UNTRAINED` when there is none."""
-        return self._registry.current(project_id) or UNTRAINED
+    def queue(self, project_id: int) -> str:
+        """Return the name of the queue that serves, `UNTRAINED` when there is no version."""
+        version = self._registry.current(project_id)
+        return UNTRAINED if version is None else self._queue(project_id, version)
+
+    def _queue(self, project_id: int, version: str) -> str:
+        return queue_name(version, self._registry.ranked_by(project_id, version))
 
     def predict(
         self, project_id: int, tasks: Sequence[Mapping[str, Any]], label_map: LabelMap
@@ -86,10 +91,11 @@ class PredictionService:
         TaskError
             When no image of any task can be read.
         """
-        version = self.version(project_id)
-        if version == UNTRAINED:
+        version = self._registry.current(project_id)
+        if version is None:
             return [untrained_prediction() for _ in tasks]
         model = self._load(project_id, version)
+        queue = self._queue(project_id, version)
         readable: list[tuple[int, list[NDArray[np.float32]]]] = []
         failure: TaskError | None = None
         for position, task in enumerate(tasks):
@@ -110,7 +116,7 @@ class PredictionService:
             answers[position] = {
                 "result": model.regions(masks, label_map),
                 "score": float(np.mean([confidence(each) for each in maps])),
-                "model_version": version,
+                "model_version": queue,
             }
         return answers
 

@@ -18,6 +18,7 @@ from biosegment.tiles import Tile
 from ml_backend.pixels import TaskImages
 from ml_backend.predictions import MIN_AREA_PX, Model
 from ml_backend.predictor import class_mask
+from ml_backend.queue_names import queue_name
 from ml_backend.strategies import Pool, TileView, strategy_named
 from ml_backend.strategies.base import FEATURES, PROBS
 from ml_backend.strategies.spacing import places
@@ -65,8 +66,8 @@ def rank(
     Returns
     -------
     list of dict
-        ``task``, ``score`` (float, lowest first), ``model_version``, and ``result``: brush
-        regions for the first `PRELABELLED` tasks, empty beyond.
+        ``task``, ``score`` (float, lowest first), ``model_version`` (the name of the queue), and
+        ``result``: brush regions for the first `PRELABELLED` tasks, empty beyond.
     """
     chosen = strategy_named(options.strategy)
     unreadable: set[int] = set()
@@ -103,17 +104,18 @@ def rank(
     if not one_pass:
         head = [pool[i] for i in order[:PRELABELLED]]
         masks = _shown_masks(head, model, images, unreadable, partial(report, "predicting"))
+    queue = queue_name(model.version, options.strategy)
     readable = [i for i in order if pool[i]["id"] not in unreadable]
     ranked = [
         {
             "task": pool[i]["id"],
             "score": float(scores[i]),
-            "model_version": model.version,
+            "model_version": queue,
             "result": model.regions(masks.get(pool[i]["id"], []), label_map),
         }
         for i in readable
     ]
-    last = {"score": 1.0, "model_version": model.version, "result": []}
+    last = {"score": 1.0, "model_version": queue, "result": []}
     return ranked + [{"task": task_id} | last for task_id in sorted(unreadable)]
 
 

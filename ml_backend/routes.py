@@ -66,10 +66,10 @@ def health() -> Response:
 
 @contract_api.post("/setup")
 def setup() -> Response:
-    """Tell Label Studio the version that serves a project."""
+    """Tell Label Studio the queue that serves a project, which it takes for a model version."""
     fields = mapping(request.get_json(silent=True))
     LabelMap.from_config(str(fields.get("schema")))
-    return jsonify(model_version=services().predictions.version(project_id(fields)))
+    return jsonify(model_version=services().predictions.queue(project_id(fields)))
 
 
 @contract_api.post("/predict")

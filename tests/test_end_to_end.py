@@ -218,6 +218,19 @@ def queue(stack, project):
     return sorted(open_tasks, key=scores.__getitem__)
 
 
+def shown_prediction(stack, task, queue):
+    """Return the only prediction that a task has of a queue."""
+    found = stack.client._sdk.predictions.list(task=task)
+    [prediction] = [each for each in found if each.model_version == queue]
+    return prediction
+
+
+def submitted(stack, task):
+    """Return the only annotation of a task."""
+    [annotation] = stack.client._json("GET", f"api/tasks/{task}/annotations/")
+    return annotation
+
+
 def test_the_loop(stack, project, page, truth, wait_until):
     client, project_id = stack.client, project["id"]
     registry = ModelRegistry(stack.data_root)
@@ -245,21 +258,32 @@ def test_the_loop(stack, project, page, truth, wait_until):
     assert len({painted, *others}) == 3
     first = wait_until(lambda: registry.current(project_id), 300, "a version is there")
     wait_until(
-        lambda: client.project(project_id)["model_version"] == first, 60, "it orders the queue"
+        lambda: client.project(project_id)["model_version"] == f"{first} (entropy)",
+        60,
+        "it orders the queue",
     )
     assert set(registry.card(project_id, first).annotations) == {
         str(a["id"]) for t in client.annotated_tasks(project_id) for a in t["annotations"]
     }
 
-    # A second round gives a second version that replaces the first.
-    annotate_truth(stack, project, truth, 3)
+    # A second round gives a second version that replaces the first, though not for an expert who
+    # has a task open: what is submitted then is taken.
+    opened = page.label_all_tasks()
+    others = [t for t in client.tasks(project_id) if not t["is_labeled"] and t["id"] != opened]
+    for task in others[:3]:
+        client.annotate(task["id"], true_regions(project, truth, task), 0.1)
     wait_until(
-        lambda: client.project(project_id)["model_version"] != first, 300, "a second version serves"
+        lambda: client.project(project_id)["model_version"] != f"{first} (entropy)",
+        300,
+        "a second version serves",
     )
     second = registry.current(project_id)
     assert registry.card(project_id, second).parent == first
     assert second > first
-    wait_until(lambda: client.model_versions(project_id) == [second], 60, "the first is forgotten")
+    assert client.project(project_id)["model_version"] == f"{second} (entropy)"
+    page.submit()
+    before = shown_prediction(stack, opened, f"{first} (entropy)")
+    assert submitted(stack, opened)["parent_prediction"] == before.id
 
     # Each annotation tested the version that served it, before the next learned from it.
     rounds = [registry.card(project_id, version).round for version in (first, second)]
@@ -278,8 +302,7 @@ def test_the_loop(stack, project, page, truth, wait_until):
     for ranked in queue(stack, project):
         served = page.label_all_tasks()
         assert served == ranked
-        [prediction] = client._sdk.predictions.list(task=served)
-        assert prediction.model_version == second
+        prediction = shown_prediction(stack, served, f"{second} (entropy)")
         assert page.regions() == len(prediction.result)
         if prediction.result:
             break
@@ -352,3 +375,36 @@ def test_the_strategy_is_changed_behind_the_status_page(stack, project, page):
     assert changed == replace(before, strategy="coreset", retrain_every=before.retrain_every + 1)
     assert page.change_strategy_from_another_site("random") == 403
     assert stack.client.loop_options(project["id"]) == changed
+
+
+def test_what_is_open_while_the_queue_is_ranked_anew_is_taken(stack, project, page, wait_until):
+    client, project_id = stack.client, project["id"]
+    registry = ModelRegistry(stack.data_root)
+
+    def ranked_by(strategy):
+        client.connect_backend(
+            project_id, replace(client.loop_options(project_id), strategy=strategy)
+        )
+
+        def queue():
+            name = f"{registry.current(project_id)} ({strategy})"
+            return name if client.project(project_id)["model_version"] == name else None
+
+        return wait_until(queue, 300, f"{strategy} orders the queue")
+
+    before = ranked_by("entropy")
+    opened = page.label_all_tasks()
+    ranked_by("random")
+    page.submit()
+    annotation = submitted(stack, opened)
+    prediction = shown_prediction(stack, opened, before)
+    assert annotation["parent_prediction"] == prediction.id
+    event = {"action": "START_TRAINING", "project": {"id": project_id}}
+    url, headers = f"{stack.settings.backend_url}/webhook", authorization_header(stack.settings)
+    httpx.post(url, json=event, headers=headers).raise_for_status()
+
+    def is_learned():
+        card = registry.card(project_id, registry.current(project_id))
+        return str(annotation["id"]) in card.annotations
+
+    wait_until(is_learned, 300, "it is learned from")

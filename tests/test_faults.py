@@ -68,7 +68,9 @@ def trained(stack, project, truth, wait_until):
     current = ModelRegistry(stack.data_root).current
     version = wait_until(lambda: current(project["id"]), 300, "a version is there")
     wait_until(
-        lambda: stack.client.project(project["id"])["model_version"] == version, 60, "it serves"
+        lambda: stack.client.project(project["id"])["model_version"] == f"{version} (entropy)",
+        60,
+        "it serves",
     )
     return project
 
@@ -115,13 +117,16 @@ def test_a_killed_worker_leaves_the_old_version_serving(stack, trained, truth, w
     assert registry.current(project_id) == before
     task = stack.client.next_task(project_id)
     answer = predict(stack, trained, task)
-    assert answer.json()["results"][0]["model_version"] == before
+    assert answer.json()["results"][0]["model_version"] == f"{before} (entropy)"
     # The job dies with its worker: nobody is left who trains for a result that nobody hears of.
     wait_until(lambda: not any(map(is_alive, workers)), 30, "the worker and its job are gone")
     wait_until(lambda: registry.current(project_id) != before, 300, "the next run succeeds")
     assert known_to_model(stack, trained) == annotation_ids(stack, trained)
     wait_until(
-        lambda: stack.client.project(project_id)["model_version"] == registry.current(project_id),
+        lambda: (
+            stack.client.project(project_id)["model_version"]
+            == f"{registry.current(project_id)} (entropy)"
+        ),
         120,
         "the queue follows it",
     )
@@ -144,7 +149,8 @@ def test_nothing_is_lost_while_redis_is_away(stack, trained, truth, wait_until):
         assert answer.json()["error"].startswith("The job queue (Redis at ")
         annotate(stack, trained, truth, 4)
         task = stack.client.next_task(project_id)
-        assert predict(stack, trained, task).json()["results"][0]["model_version"] == before
+        [answer] = predict(stack, trained, task).json()["results"]
+        assert answer["model_version"] == f"{before} (entropy)"
     finally:
         os.kill(pid, signal.SIGCONT)
         os.kill(pid, signal.SIGKILL)

@@ -29,7 +29,7 @@ from biosegment.labelstudio.data_manager import (
     LABELLED,
     RANK_VIEW_TITLE,
     UNLABELLED,
-    VERSIONS_COLUMN,
+    predicted_by,
     view_title,
 )
 from biosegment.labelstudio.payloads import NEUTRAL_SCORE, Json, error_detail, untrained_prediction
@@ -173,19 +173,25 @@ class LabelStudioClient:
         return list(counts)
 
     def delete_predictions(self, project_id: int, version: str) -> None:
-        """Delete a version's predictions."""
+        """Delete a version's predictions; annotations that begin as one of them are refused then,
+        also from a page that is open.
+        """  # noqa: D205
         path = f"api/projects/{project_id}/model-versions/"
         self._request("DELETE", path, json={"model_version": version})
 
     # Tasks
 
     def tasks(self, project_id: int, progress: Progress = ignore) -> list[Json]:
-        """Return ``id``, ``data``, ``is_labeled``, ``total_annotations`` and
-        ``predictions_model_versions`` of all tasks.
-        """  # noqa: D205
-        include = "id,data,is_labeled,total_annotations,predictions_model_versions"
+        """Return ``id``, ``data``, ``is_labeled`` and ``total_annotations`` of all tasks."""
+        include = "id,data,is_labeled,total_annotations"
         params = {"fields": "task_only", "include": include, "page_size": PAGE}
-        return self._tasks(project_id, VERSIONS_COLUMN, params, progress)
+        return self._tasks(project_id, {}, params, progress)
+
+    def predicted_tasks(self, project_id: int, version: str) -> set[int]:
+        """Return the numbers of the tasks that have a prediction of a version (`predicted_by`)."""
+        params = {"fields": "task_only", "include": "id", "page_size": PAGE}
+        found = self._tasks(project_id, {"filters": predicted_by(version)}, params, ignore)
+        return {task["id"] for task in found}
 
     def annotated_tasks(self, project_id: int, progress: Progress = ignore) -> list[Json]:
         """Return ``id``, ``data`` and ``annotations``, in full, of all tasks that have some.
@@ -384,12 +390,6 @@ class LabelStudioClient:
 
     def _is_ours(self, url: str) -> bool:
         return url.rstrip("/") == self._settings.backend_url
-
-
-def project_state(project: Mapping[str, Any]) -> Json:
-    """Return what tells whether a project changed: its model version and its counts of tasks."""
-    keys = ("model_version", "task_number", "num_tasks_with_annotations")
-    return {key: project[key] for key in keys}
 
 
 def authorization_header(settings: Settings) -> dict[str, str]:

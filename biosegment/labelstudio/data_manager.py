@@ -19,25 +19,6 @@ UNLABELLED: Final[Json] = _total_annotations("equal")
 """Data Manager filter: tasks without an annotation."""
 LABELLED: Final[Json] = _total_annotations("greater")
 """Data Manager filter: tasks with an annotation that was submitted, not skipped."""
-_COMPUTED: Final = (
-    "annotations_ids",
-    "annotations_results",
-    "annotators",
-    "avg_lead_time",
-    "completed_at",
-    "draft_exists",
-    "file_upload",
-    "predictions_results",
-    "predictions_score",
-    "storage_filename",
-)
-VERSIONS_COLUMN: Final[Json] = {
-    "hiddenColumns": {
-        place: [f"tasks:{column}" for column in _COMPUTED] for place in ("explore", "labeling")
-    }
-}
-"""Data Manager query: Label Studio fills a computed column, such as the versions of a task's
-predictions, only where columns are hidden and this one is not."""
 _TELLS_NOTHING: Final = (
     "inner_id",
     "cancelled_annotations",
@@ -57,6 +38,17 @@ HIDDEN_COLUMNS: Final[Json] = {
     place: [f"tasks:{column}" for column in _TELLS_NOTHING] for place in ("explore", "labeling")
 }
 """Columns of the Data Manager that tell an expert nothing."""
+
+
+def predicted_by(version: str) -> Json:
+    """Return the Data Manager filter for tasks that have a prediction of a version.
+
+    Also for those of a version whose name has this one in it. The column that lists the versions
+    of a task would tell the same, but takes seconds for each version that 500 tasks have.
+    """
+    condition = {"operator": "contains", "type": "List", "value": [version]}
+    filtered = {"filter": "filter:tasks:predictions_model_versions"} | condition
+    return {"conjunction": "and", "items": [filtered]}
 
 
 def view_title(view: Any) -> str | None:  # noqa: ANN401

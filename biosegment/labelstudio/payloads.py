@@ -270,6 +270,12 @@ def majority(masks: Sequence[Mask]) -> Mask:
     return np.where(decided, values[counts.argmax(axis=0)], np.uint8(UNKNOWN)).astype(np.uint8)
 
 
+def project_state(project: Mapping[str, Any]) -> Json:
+    """Return what tells whether a project changed: its model version and its counts of tasks."""
+    keys = ("model_version", "task_number", "num_tasks_with_annotations")
+    return {key: project[key] for key in keys}
+
+
 def error_detail(body: object) -> str:
     """Return what an error answer says, in one line."""
     if isinstance(body, str):

@@ -1,7 +1,9 @@
 """The form that changes how a project's loop runs, and what the queue makes of it."""
 
 import html
+import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -13,6 +15,7 @@ from biosegment.labelstudio.payloads import NEUTRAL_SCORE
 from biosegment.settings import LoopOptions
 from ml_backend.jobs import reconcile
 from ml_backend.loop import Loop
+from ml_backend.queue_names import KEPT
 from ml_backend.strategies import STRATEGIES, descriptions
 
 pytestmark = pytest.mark.stack
@@ -77,11 +80,11 @@ def work(jobs, here, monkeypatch):
     return lambda: worker.work(burst=True)
 
 
-def scores(client, project, version):
-    """Return task -> score; each of the tasks has one prediction, and these order the queue."""
-    assert client.project(project)["model_version"] == version
-    assert client.model_versions(project) == [version]
-    predictions = client._sdk.predictions.list(project=project)
+def scores(client, project, queue):
+    """Return task -> score; each of the tasks has one of the queue, and these order it."""
+    assert client.project(project)["model_version"] == queue
+    every = client._sdk.predictions.list(project=project)
+    predictions = [each for each in every if each.model_version == queue]
     found = {each.task: each.score for each in predictions}
     assert len(found) == len(predictions) == 6
     [head] = client.head_of_queue(project, 1)
@@ -109,7 +112,7 @@ def test_a_new_strategy_ranks_the_queue_anew_with_the_same_model(
     version = serve(project)
     jobs.request_turn(project)
     work()
-    by_entropy = scores(client, project, version)
+    by_entropy = scores(client, project, f"{version} (entropy)")
 
     answer = page(strategy="random", retrain_every="7")
     assert answer.status_code == 303
@@ -117,7 +120,7 @@ def test_a_new_strategy_ranks_the_queue_anew_with_the_same_model(
     changed = replace(OPTIONS, strategy="random", retrain_every=7)
     assert client.loop_options(project) == changed
     work()
-    by_chance = scores(client, project, version)
+    by_chance = scores(client, project, f"{version} (random)")
     assert by_chance != by_entropy
     assert client.next_task(project)["id"] == min(by_chance, key=by_chance.get)
     reconcile(client, jobs)
@@ -128,7 +131,53 @@ def test_a_new_strategy_ranks_the_queue_anew_with_the_same_model(
     reconcile(client, jobs)
     assert [job for job in jobs.queue.job_ids if job.startswith(f"turn-{project}-")]
     work()
-    assert scores(client, project, version) == by_entropy
+    assert scores(client, project, f"{version} (entropy)") == by_entropy
+
+
+@pytest.fixture
+def turn(here, client, project):
+    """Run a turn, as if some client of Label Studio were our own."""
+
+    def run(client=client):
+        Loop(here, client).turn(project, force=False, report=lambda *_: None)
+
+    return run
+
+
+def test_what_may_be_open_in_a_page_stays(project, client, serve, turn, registry):
+    """Label Studio refuses an annotation whose prediction is gone."""
+    turn()
+    first = serve(project)
+    turn()
+    client.connect_backend(project, replace(OPTIONS, strategy="random"))
+    turn()
+    second = serve(project)
+    turn()
+    client.import_predictions(
+        project,
+        [
+            {"task": t, "result": [], "score": 0.5, "model_version": "made elsewhere"}
+            for t in scores(client, project, f"{second} (random)")
+        ],
+    )
+    serving, elsewhere = f"{second} (random)", "made elsewhere"
+    of_the_first = {f"{first} (entropy)", f"{first} (random)"}
+    turn()
+    assert set(client.model_versions(project)) == {"untrained", *of_the_first, serving, elsewhere}
+
+    def saved_long_ago(version):
+        card = registry._root / str(project) / version / "card.json"
+        then = datetime.now(UTC) - KEPT - timedelta(minutes=1)
+        content = json.loads(card.read_text()) | {"created": then.isoformat()}
+        card.write_text(json.dumps(content))
+
+    saved_long_ago(first)
+    turn()
+    assert set(client.model_versions(project)) == {*of_the_first, serving, elsewhere}
+    saved_long_ago(second)
+    turn()
+    assert set(client.model_versions(project)) == {serving, elsewhere}
+    assert client.project(project)["model_version"] == serving
 
 
 class Interrupted(LabelStudioClient):
@@ -147,30 +196,26 @@ class InterruptedBefore(LabelStudioClient):
 
 
 @pytest.mark.parametrize("kind", [Interrupted, InterruptedBefore])
-def test_an_interrupted_ranking_is_completed(project, client, serve, here, kind):
-    def turn(client):
-        Loop(here, client).turn(project, force=False, report=lambda *_: None)
-
+def test_an_interrupted_ranking_is_completed(project, client, serve, here, turn, kind):
     version = serve(project)
-    turn(client)
-    by_entropy = scores(client, project, version)
+    turn()
+    by_entropy = scores(client, project, f"{version} (entropy)")
     client.connect_backend(project, replace(OPTIONS, strategy="random"))
     with kind(here) as dying, pytest.raises(KeyboardInterrupt):
         turn(dying)
-    turn(client)
-    by_chance = scores(client, project, version)
+    assert scores(client, project, f"{version} (entropy)") == by_entropy
+    turn()
+    by_chance = scores(client, project, f"{version} (random)")
     assert by_chance != by_entropy
-    turn(client)
-    assert scores(client, project, version) == by_chance
-    # Back again while a ranking by chance is half done: no score of it is left.
-    client.connect_backend(project, OPTIONS)
+    turn()
+    assert scores(client, project, f"{version} (random)") == by_chance
+    # Back again while another ranking is half done: no score of it counts.
+    client.connect_backend(project, replace(OPTIONS, strategy="least_confidence"))
     with kind(here) as dying, pytest.raises(KeyboardInterrupt):
         turn(dying)
-    client.connect_backend(project, replace(OPTIONS, strategy="least_confidence"))
-    turn(client)
     client.connect_backend(project, OPTIONS)
-    turn(client)
-    assert scores(client, project, version) == by_entropy
+    turn()
+    assert scores(client, project, f"{version} (entropy)") == by_entropy
 
 
 @pytest.mark.parametrize(

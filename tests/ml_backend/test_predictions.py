@@ -35,7 +35,7 @@ def test_bright_blobs_are_predicted_where_they_are(service, serve, volume, make_
     version = serve(1)
     task = make_task(1)
     (answer,) = service.predict(1, [task], label_map)
-    assert answer["model_version"] == version
+    assert answer["model_version"] == f"{version} (entropy)"
     (tile,) = shown_tiles(task)
     mask = masks_of(task, answer, label_map)[tile]
     np.testing.assert_array_equal(mask, volume[0, :32, :32] > 0)
@@ -105,17 +105,17 @@ def test_a_new_version_serves_at_once(service, serve, volume, make_task, label_m
     versions = []
     for _ in range(2):
         versions.append(serve(1))
-        assert service.version(1) == versions[-1]
+        assert service.queue(1) == f"{versions[-1]} (entropy)"
         (answer,) = service.predict(1, [make_task(1)], label_map)
-        assert answer["model_version"] == versions[-1]
+        assert answer["model_version"] == service.queue(1)
     assert versions[0] != versions[1]
 
 
 def test_projects_have_models_of_their_own(service, serve, volume, make_task, label_map):
     version = serve(1)
-    assert service.version(2) == UNTRAINED
+    assert service.queue(2) == UNTRAINED
     assert service.predict(2, [make_task(1)], label_map)[0]["model_version"] == UNTRAINED
-    assert service.version(1) == version
+    assert service.queue(1) == f"{version} (entropy)"
 
 
 def test_a_class_that_was_renamed_is_not_predicted(service, serve, volume, make_task):

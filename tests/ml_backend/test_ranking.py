@@ -50,7 +50,7 @@ def test_what_the_model_is_least_sure_of_comes_first(ranked, thirds, model):
     scores = [each["score"] for each in predictions]
     assert scores == sorted(scores)
     assert 0 <= scores[0] < scores[-1] <= 1
-    assert {each["model_version"] for each in predictions} == {model.version}
+    assert {each["model_version"] for each in predictions} == {f"{model.version} (entropy)"}
 
 
 @pytest.mark.parametrize("strategy", ["entropy", "random", "coreset"])

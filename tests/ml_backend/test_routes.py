@@ -52,11 +52,14 @@ def test_health(http):
     assert answer.json["status"] == "UP"
 
 
-def test_setup_tells_the_version_that_serves(http, serve):
+def test_setup_tells_the_queue_that_serves(http, serve, registry):
     body = recorded("setup")
     assert http.post("/setup", json=body).json == {"model_version": "untrained"}
-    version = serve(int(body["project"].split(".")[0]))
-    assert http.post("/setup", json=body).json == {"model_version": version}
+    project = int(body["project"].split(".")[0])
+    version = serve(project)
+    assert http.post("/setup", json=body).json == {"model_version": f"{version} (entropy)"}
+    registry.set_ranked_by(project, version, "random")
+    assert http.post("/setup", json=body).json == {"model_version": f"{version} (random)"}
 
 
 def test_setup_refuses_a_configuration_without_a_brush(http):
@@ -76,7 +79,7 @@ def test_predict_answers_every_task_in_order(http, serve, volume, make_task, lab
     version = serve(1)
     tasks = [make_task(1), make_task(2, height=64, width=90), make_task(3, z=1, width=20)]
     results = http.post("/predict", json=asked(tasks)).json["results"]
-    assert {each["model_version"] for each in results} == {version}
+    assert {each["model_version"] for each in results} == {f"{version} (entropy)"}
     for task, each in zip(tasks, results, strict=True):
         (found,) = annotated_masks(
             task | {"annotations": [{"id": 1, "result": each["result"]}]}, label_map

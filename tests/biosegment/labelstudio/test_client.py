@@ -11,9 +11,14 @@ from biosegment.labels import LabelMap, labelling_config
 from biosegment.labelstudio.client import (
     LabelStudioClient,
     authorization_header,
-    project_state,
 )
-from biosegment.labelstudio.payloads import annotated_masks, prediction_regions, task_data, tile_of
+from biosegment.labelstudio.payloads import (
+    annotated_masks,
+    prediction_regions,
+    project_state,
+    task_data,
+    tile_of,
+)
 from biosegment.settings import LoopOptions, Settings
 from biosegment.tiles import Tile, tile_image_path
 
@@ -209,6 +214,23 @@ def test_the_lowest_score_of_the_serving_version_is_served_first(client, project
 
 
 @pytest.mark.stack
+def test_predictions_of_other_versions_order_nothing(client, project, pool):
+    """Also once this user has labelled some, which Label Studio looks up in their predictions."""
+    client.import_predictions(project, scored(pool, [0.1, 0.2, 0.3, 0.4, 0.5], "before"))
+    client.import_predictions(project, scored(pool, [0.5, 0.3, 0.9, 0.1, 0.7], "serving"))
+    client.import_predictions(project, scored(pool, [0.0, 0.9, 0.1, 0.8, 0.2], "after"))
+    client.set_model_version(project, "serving")
+    served = []
+    while task := client.next_task(project):
+        assert [each["model_version"] for each in task["predictions"]] == ["serving"]
+        [head] = client.head_of_queue(project, 1)
+        assert head["id"] == task["id"]
+        served.append(task["id"])
+        client.annotate(task["id"], [], 1.0)
+    assert served == [pool[i]["id"] for i in (3, 1, 0, 4, 2)]
+
+
+@pytest.mark.stack
 def test_the_head_of_the_queue(client, project, pool):
     client.import_predictions(project, scored(pool, [0.5, 0.1, 0.9, 0.3, 0.7]))
     client.set_model_version(project, "0001-20261122T101530")
@@ -227,14 +249,13 @@ def test_old_predictions_go_and_new_ones_stay(client, project, pool):
     client.import_predictions(project, scored(pool, [0.5] * 5, "old"))
     client.import_predictions(project, scored(pool[:2], [0.4] * 2, "new"))
     assert sorted(client.model_versions(project)) == ["new", "old"]
-    versions = [task["predictions_model_versions"] for task in client.tasks(project)]
-    assert {*versions[0].split(",")} == {"old", "new"}
-    assert versions[2] == "old"
+    tasks = [task["id"] for task in pool]
+    assert client.predicted_tasks(project, "old") == set(tasks)
+    assert client.predicted_tasks(project, "new") == set(tasks[:2])
     client.delete_predictions(project, "old")
     assert client.model_versions(project) == ["new"]
-    versions = [task["predictions_model_versions"] for task in client.tasks(project)]
-    assert versions[:2] == ["new", "new"]
-    assert not any(versions[2:])
+    assert client.predicted_tasks(project, "old") == set()
+    assert client.predicted_tasks(project, "new") == set(tasks[:2])
 
 
 @pytest.mark.stack
