@@ -16,7 +16,7 @@ from ml_backend.model_card import ModelCard
 KEPT: Final = timedelta(hours=24)
 """How long the queues of a version stay after it stopped serving: a page left open overnight can
 still be submitted. A version's 2,000 masks take some 6 MB of Label Studio's database for tiles of
-256 px, and 20 MB for tiles of 512 px."""
+256 px, and up to four times that for tiles of 512 px."""
 
 
 def queue_name(version: str, strategy: str) -> str:
