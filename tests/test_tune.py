@@ -150,6 +150,11 @@ def test_a_damaged_recipe_is_told_on_the_status(stack, project, wait_until):
     path = ModelRegistry(stack.data_root).recipe_path(project["id"])
     path.write_text("{}")
     assert stack.cli("train", TITLE).returncode == 0
-    wait_until(lambda: "recipe" in stack.cli("status").stdout, 120, "the status tells")
-    assert "cannot be used" in stack.cli("status").stdout
+    said = wait_until(
+        lambda: (lambda text: text if "Tuning: " in text else None)(stack.cli("status").stdout),
+        120,
+        "the status tells",
+    )
+    assert "failed, see below" in said
+    assert f"{path} cannot be used" in said
     assert stack.cli("tune", TITLE, "--reset").returncode == 0

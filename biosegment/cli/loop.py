@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -12,6 +12,9 @@ from biosegment.cli.console import console
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import Settings
 from biosegment.stack import connection
+
+if TYPE_CHECKING:
+    from ml_backend.status import Activity
 
 Name = Annotated[str, typer.Argument(help="Title or number of a Label Studio project.")]
 
@@ -34,16 +37,24 @@ def status() -> None:
             f"{each.project.get('task_number', '?')}",
             each.card.version if each.card else "none yet",
             str(each.live.mean) if each.live and each.live.mean else "not measured yet",
-            each.activity.sentence if each.activity else "idle",
+            _work(each.activity),
         )
     console.print(table)
     for each in projects:
-        if each.advice:
-            console.print(f"{each.project['title']}: {each.advice}", soft_wrap=True)
+        failure = each.activity.reason if each.activity else ""
+        for sentence in filter(None, (failure, each.advice)):
+            line = f"{each.project['title']}: {sentence}"
+            console.print(line, soft_wrap=True, markup=False)
     for problem in problems:
         console.print(problem)
     if problems:
         raise typer.Exit(1)
+
+
+def _work(activity: "Activity | None") -> str:
+    if activity is None:
+        return "idle"
+    return "failed, see below" if activity.reason else activity.sentence
 
 
 def train(project: Name) -> None:
