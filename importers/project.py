@@ -12,6 +12,7 @@ from biosegment.geometry import Roi
 from biosegment.labels import LabelMap, labelling_config
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json, task_data, tile_of
+from biosegment.progress import Report
 from biosegment.settings import LoopOptions, Settings
 from biosegment.store import VolumeStore
 from biosegment.tiles import Tile, grid_tiles, random_tiles, spread
@@ -19,9 +20,6 @@ from importers.convert import import_volume
 from importers.tiles import write_tiles
 
 logger = logging.getLogger(__name__)
-
-Report = Callable[[str, int, int], None]
-"""Called with a stage's name and ``(done, total)`` in its own items."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ twice, or after a crash in the middle of another: what is already done is not do
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
@@ -13,6 +13,7 @@ from biosegment.errors import ModelDamagedError, ModelNotFoundError
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json, project_state
+from biosegment.progress import Report
 from biosegment.settings import LoopOptions, Settings
 from ml_backend.annotated_pool import annotated_pool, submitted
 from ml_backend.hardware import use_free_cores
@@ -28,9 +29,6 @@ from ml_backend.training import Parent, TrainingSpec, train
 from ml_backend.tuning_data import TuningData
 
 logger = logging.getLogger(__name__)
-
-Report = Callable[[str, int, int], None]
-"""Called with a stage's name and ``(done, total)`` in its own items."""
 
 
 class Loop:

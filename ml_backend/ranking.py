@@ -1,7 +1,7 @@
 """The order in which the unlabelled tasks of a project are worth labelling."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Final
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from biosegment.errors import TaskError
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.payloads import Json, shown_tiles, tile_of
-from biosegment.progress import Progress
+from biosegment.progress import Progress, Report
 from biosegment.settings import LoopOptions
 from biosegment.tiles import Tile
 from ml_backend.pixels import TaskImages
@@ -41,7 +41,7 @@ def rank(
     images: TaskImages,
     label_map: LabelMap,
     options: LoopOptions,
-    report: Callable[[str, int, int], None],
+    report: Report,
 ) -> list[Json]:
     """Return a prediction for every task of a pool, in the order in which to serve them.
 

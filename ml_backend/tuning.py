@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import numpy as np
 import optuna
@@ -31,6 +31,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from biosegment.progress import Report
 from ml_backend.metrics import evaluate
 from ml_backend.predictor import Predictor
 from ml_backend.recipe import Recipe
@@ -38,9 +39,6 @@ from ml_backend.training import TrainingSpec, train
 from ml_backend.tuning_data import SETTINGS, TuningData, is_saved
 
 logger = logging.getLogger(__name__)
-
-Report: TypeAlias = Callable[[str, int, int], None]
-"""Called with a stage's name and ``(done, total)``, counted in trainings."""
 
 JOURNAL: Final = "study.jsonl"
 LEARNING_RATES: Final = (3e-4, 1e-2)

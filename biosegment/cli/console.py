@@ -1,17 +1,19 @@
 """What the commands print: messages, errors, and a bar for long work."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from biosegment.progress import Report
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+def progress_bar() -> Iterator[Report]:
     """Show a bar a stage; yields what to report ``(stage, done, total)`` to."""
     columns = (
         TextColumn("{task.description}"),
