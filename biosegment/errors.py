@@ -36,6 +36,17 @@ class UnreadableFileError(BioSegmentError, ValueError):
         return f"{path} cannot be read: {reason}."
 
 
+class ChoiceError(BioSegmentError, ValueError):
+    """A file holds several volumes: ``ChoiceError(path, axis, names, what was chosen or None)``."""
+
+    def __str__(self) -> str:
+        path, axis, names, chosen = self.args
+        several = f"{path} has {len(names)} {axis}s" if len(names) > 1 else f"{path} has one {axis}"
+        listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+        fault = "" if chosen is None else f" and no {axis} {chosen}"
+        return f"{several} ({listed}){fault}: choose with --{axis}."
+
+
 class VolumeNotFoundError(BioSegmentError, LookupError):
     """The data root has no such volume: ``VolumeNotFoundError(name, data_root)``."""
 

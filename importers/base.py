@@ -1,8 +1,8 @@
 """What every reader of a volume format offers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar, Self
@@ -10,8 +10,21 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from biosegment.errors import UnreadableFileError
+from biosegment.errors import ChoiceError, UnreadableFileError
 from biosegment.geometry import Roi, VoxelSize
+from importers.fingerprint import fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which of several volumes in a file is meant; None: the only one there is."""
+
+    dataset: str | None = None
+    """Its path inside the file."""
+    channel: int | None = None
+    """From 0."""
+    time: int | None = None
+    """From 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +39,18 @@ class VolumeInfo:
     """None where the file does not tell, or tells nonsense."""
     files: tuple[Path, ...]
     """The files that the voxels come from."""
+    channels: int = 1
+    """How many channels, or colour samples, to choose from."""
+    channel_names: tuple[str, ...] = ()
+    """Their names in order; empty where the file does not tell."""
+    times: int = 1
+    """How many time points to choose from."""
+    dataset: str | None = None
+    """Where in the file the volume lies, if it can hold several."""
+    chunks: tuple[int, int, int] | None = None
+    """Extent (z, y, x) of the blocks that can be decoded alone; None for whole slices."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """What the file tells of the acquisition, as text: dwell time, instrument, …"""
 
 
 class VolumeReader(ABC):
@@ -38,19 +63,27 @@ class VolumeReader(ABC):
     ----------
     path
         The file or folder.
+    choice
+        Which volume of those in it.
 
     Raises
     ------
+    ChoiceError
+        If it holds several datasets and none of them was chosen, or one that is not there.
     UnreadableFileError
-        If the file is damaged or holds something else than one volume of real numbers.
+        If the file is damaged or holds no volume of real numbers.
     """
 
     SUFFIXES: ClassVar[tuple[str, ...]] = ()
     """Endings of file names, lower case, that this reader is asked for first."""
+    EXTRA: ClassVar[str | None] = None
+    """The optional extra of the package that installs what it reads with; None: always there."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, choice: Choice = Choice()) -> None:
         self.path = path
         """What was opened."""
+        self.choice = choice
+        """Which volume of those in it."""
 
     @classmethod
     @abstractmethod
@@ -64,7 +97,7 @@ class VolumeReader(ABC):
 
     @abstractmethod
     def read(self, roi: Roi) -> npt.NDArray[Any]:
-        """Return the voxels of a region.
+        """Return the voxels of a region of the chosen channel and time point, else the first.
 
         Returns
         -------
@@ -77,6 +110,26 @@ class VolumeReader(ABC):
         UnreadableFileError
             If the voxels cannot be decoded.
         """
+
+    def check_chosen(self) -> None:
+        """Make sure that the choice leaves exactly one volume.
+
+        Raises
+        ------
+        ChoiceError
+            If one of several channels or time points has to be chosen, or was and is not there.
+        """
+        counts = (("channel", self.info.channels), ("time", self.info.times))
+        for axis, count in counts:
+            chosen = getattr(self.choice, axis)
+            if (chosen is None and count > 1) or (chosen is not None and chosen >= count):
+                known = self.info.channel_names if axis == "channel" else ()
+                names = known or tuple(str(index) for index in range(count))
+                raise ChoiceError(str(self.path), axis, names, chosen)
+
+    def fingerprint(self) -> str:
+        """Return what tells this volume from others, without reading all of it."""
+        return fingerprint(self.info.files)
 
     @abstractmethod
     def close(self) -> None:
@@ -93,8 +146,8 @@ class VolumeReader(ABC):
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path]]:
-        return (type(self), (self.path,))
+    def __reduce__(self) -> tuple[type[Self], tuple[Path, Choice]]:
+        return (type(self), (self.path, self.choice))
 
 
 def storable_dtype(path: Path, dtype: npt.DTypeLike) -> np.dtype[Any]:

@@ -17,7 +17,6 @@ from biosegment.progress import Progress, ignore
 from biosegment.store import VolumeStore, volume_path
 from importers.base import VolumeReader, describe_shape
 from importers.detect import open_volume
-from importers.fingerprint import fingerprint
 from importers.window import WindowSample
 
 
@@ -53,6 +52,7 @@ def import_volume(
     """
     final = volume_path(data_root, name)
     with open_volume(source) as reader, explain_full_disk(data_root):
+        reader.check_chosen()
         origin = _origin(reader)
         with _alone(final) as partial:
             if final.exists():
@@ -102,6 +102,7 @@ def import_labels(
         If the disk is too small.
     """
     with open_volume(source) as reader, explain_full_disk(store.path):
+        reader.check_chosen()
         _check_shape(reader, store)
         origin = _origin(reader)
         if _has_labels(store, name, class_names, origin):
@@ -135,7 +136,7 @@ def _alone(final: Path) -> Iterator[Path]:
 
 
 def _origin(reader: VolumeReader) -> Mapping[str, str]:
-    return {"name": reader.path.name, "fingerprint": fingerprint(reader.info.files)}
+    return {"name": reader.path.name, "fingerprint": reader.fingerprint()}
 
 
 def _existing(data_root: Path, name: str, origin: Mapping[str, str]) -> VolumeStore:

@@ -4,11 +4,18 @@ from pathlib import Path
 
 from biosegment.errors import SourceNotFoundError, UnsupportedFormatError
 from importers import READERS
-from importers.base import VolumeReader
+from importers.base import Choice, VolumeReader
 
 
-def open_volume(path: Path) -> VolumeReader:
+def open_volume(path: Path, choice: Choice = Choice()) -> VolumeReader:  # noqa: B008 (frozen)
     """Open a volume file or folder with the reader that knows it.
+
+    Parameters
+    ----------
+    path
+        A file or folder.
+    choice
+        Which volume of those in it.
 
     Raises
     ------
@@ -16,6 +23,8 @@ def open_volume(path: Path) -> VolumeReader:
         If there is nothing at `path`.
     UnsupportedFormatError
         If no reader knows it; it names each reader and why it refused.
+    ChoiceError
+        If it holds several datasets and none of them was chosen.
     UnreadableFileError
         If a reader knows it but the file is damaged.
     """
@@ -26,7 +35,7 @@ def open_volume(path: Path) -> VolumeReader:
         reader = READERS[name]
         reason = reader.refusal(path)
         if reason is None:
-            return reader(path)
+            return reader(path, choice)
         refusals[name] = reason
     raise UnsupportedFormatError(str(path), refusals)
 

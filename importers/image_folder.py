@@ -28,7 +28,7 @@ from PIL import Image
 
 from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi
-from importers.base import VolumeInfo, VolumeReader, describe_shape, storable_dtype
+from importers.base import Choice, VolumeInfo, VolumeReader, describe_shape, storable_dtype
 from importers.tiff import TiffReader
 
 _PICTURES = (".png", ".jpg", ".jpeg")
@@ -42,8 +42,8 @@ class ImageFolderReader(VolumeReader):
 
     SUFFIXES = _PICTURES
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, choice: Choice = Choice()) -> None:  # noqa: B008 (frozen)
+        super().__init__(path, choice)
         files = tuple(_slice_files(path))
         if not files:
             raise UnreadableFileError(str(path), f"it holds no slices ({', '.join(_SLICES)})")

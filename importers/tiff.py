@@ -29,7 +29,7 @@ from tifffile import COMPRESSION, TiffFile, TiffFileError, TiffFrame, TiffPage, 
 
 from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi
-from importers.base import VolumeInfo, VolumeReader, describe_shape, storable_dtype
+from importers.base import Choice, VolumeInfo, VolumeReader, describe_shape, storable_dtype
 from importers.tiff_voxel_size import tiff_voxel_size
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -56,8 +56,8 @@ class TiffReader(VolumeReader):
 
     SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".tf8", ".btf")
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, choice: Choice = Choice()) -> None:  # noqa: B008 (frozen)
+        super().__init__(path, choice)
         with _explain_nonsense(path):
             self._tiff = TiffFile(path)
         try:
