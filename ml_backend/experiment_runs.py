@@ -1,7 +1,8 @@
 """The runs of an experiment in parallel processes, each of which can be killed at any time.
 
 Every run keeps its state in one file, ``runs/STRATEGY-seedN.safetensors``: the weights of the last
-round, and the rounds and labelled tiles so far as metadata. ``results.csv`` is made from them.
+round, and the rounds and labelled tiles so far as metadata. ``results.csv`` is made from them, and
+keeps what it holds of runs whose state is gone: it can be shared, and added to, alone.
 """
 
 import csv
@@ -58,11 +59,39 @@ class Experiment:
         return self.folder / "runs" / f"{run.strategy}-seed{run.seed}.safetensors"
 
     def results(self) -> dict[Run, tuple[Round, ...]]:
-        """Return the finished rounds of all runs in the folder, also of earlier commands."""
-        found = {}
+        """Return the finished rounds of all runs in the folder, also of earlier commands.
+
+        Raises
+        ------
+        UnreadableFileError
+            When a state or results.csv is damaged.
+        """
+        found = self._written()
         for path in sorted((self.folder / "runs").glob("*-seed*.safetensors")):
             strategy, _, seed = path.stem.rpartition("-seed")
             found[Run(strategy, int(seed))] = load_rounds(path)
+        return found
+
+    def _written(self) -> dict[Run, tuple[Round, ...]]:
+        """Return the rounds in results.csv."""
+        path = self.folder / "results.csv"
+        if not path.exists():
+            return {}
+        found: dict[Run, tuple[Round, ...]] = {}
+        with path.open(newline="", encoding="utf-8") as file:
+            try:
+                for row in csv.DictReader(file):
+                    run = Run(row["strategy"], int(row["seed"]))
+                    done = Round(
+                        int(row["labels"]),
+                        float(row["iou"]),
+                        float(row["train_s"]),
+                        float(row["rank_s"]),
+                    )
+                    found[run] = (*found.get(run, ()), done)
+            except (KeyError, TypeError, ValueError) as exc:
+                reason = f"it is no table of results ({exc}); delete it"
+                raise UnreadableFileError(str(path), reason) from exc
         return found
 
     def write_results(self) -> None:

@@ -88,6 +88,20 @@ def test_a_lost_table_is_made_from_the_states(experiment):
     assert table(experiment) == [("random", 3, 2, state.rounds[0].iou)]
 
 
+def test_results_alone_are_added_to(experiment):
+    list(carry_out(experiment, RUNS[:1], jobs=1, threads=1))
+    known = table(experiment)
+    experiment.state_path(RUNS[0]).unlink()
+    assert [run for run, _ in carry_out(experiment, RUNS[:2], jobs=1, threads=1)] == [RUNS[1]] * 3
+    assert [row for row in table(experiment) if row[0] == "random"] == known
+
+
+def test_a_damaged_table_is_told(experiment):
+    (experiment.folder / "results.csv").write_text("strategy,seed\nrandom,0\n")
+    with pytest.raises(UnreadableFileError, match="delete it"):
+        experiment.results()
+
+
 def test_a_killed_process_is_told_in_one_sentence(experiment):
     long = replace(experiment, spec=replace(SPEC, first_steps=100_000))
     rounds = carry_out(long, [Run("random", 0)], jobs=1, threads=1)
