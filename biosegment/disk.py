@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +18,17 @@ def explain_full_disk(folder: Path) -> Iterator[None]:
     """Turn the system's errors for a full disk, a quota or a size limit into DiskFullError."""
     try:
         yield
-    except OSError as exc:
-        if exc.errno in _NO_ROOM:
-            raise DiskFullError(str(folder), os.strerror(exc.errno)) from exc
+    except (OSError, RuntimeError) as exc:
+        number = exc.errno if isinstance(exc, OSError) else _number_in(str(exc))
+        if number in _NO_ROOM:
+            raise DiskFullError(str(folder), os.strerror(number)) from exc
         raise
+
+
+def _number_in(message: str) -> int | None:
+    """Return the system's error number in a message of zarrs, which has no other place for it."""
+    found = re.search(r"\(os error (\d+)\)", message)
+    return int(found[1]) if found else None
 
 
 def write_atomically(path: Path, content: bytes) -> None:

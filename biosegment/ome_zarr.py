@@ -1,4 +1,4 @@
-"""OME-Zarr 0.5 as this project writes it: one level, axes z, y, x, nanometres.
+"""OME-Zarr 0.5 as this project writes it: a pyramid of levels, axes z, y, x, nanometres.
 
 Specification: https://ngff.openmicroscopy.org/0.5/. A slice is one file (or a few, when it is
 large), cut into compressed chunks inside, so that tiles and whole slices both read fast. It cannot
@@ -7,7 +7,7 @@ say that a voxel size is unknown: then the axes carry no unit and the scale is 1
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,15 @@ import zarr
 from zarr.codecs import BloscCodec
 
 from biosegment.geometry import VoxelSize
+from biosegment.pyramid import level_factors, level_shape
 
 VERSION = "0.5"
 _CHUNK_PX = 256
-_SHARD_PX = 4096
+SHARD_PX: Final = 4096
+"""Rows and columns that one file of a slice holds at most."""
+# Encodes and decodes outside the interpreter, several times faster. With one thread the chunks of a
+# shard lie in the same order every time, so that the same import gives the same files.
+_PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
 _CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")
 
 
@@ -30,29 +35,42 @@ def create_image(
     voxel_size: VoxelSize | None,
     **metadata: object,
 ) -> None:
-    """Make `group` an image: its empty array (z, y, x) and the metadata, with `metadata` added."""
-    shard = (1, *(min(_SHARD_PX, math.ceil(size / _CHUNK_PX) * _CHUNK_PX) for size in shape[1:]))
-    group.create_array(
-        "0",
-        shape=tuple(shape),
-        dtype=np.dtype(dtype),
-        chunks=(1, _CHUNK_PX, _CHUNK_PX),
-        shards=shard,
-        filters=None,
-        compressors=_CODEC,
-        fill_value=0,
-        dimension_names=("z", "y", "x"),
-    )
+    """Make `group` an image: the empty arrays (z, y, x) of its levels, metadata with `metadata`."""
+    factors = level_factors(shape, voxel_size)
+    for number, level in enumerate(factors):
+        extent = level_shape(shape, level)
+        sides = (min(SHARD_PX, math.ceil(size / _CHUNK_PX) * _CHUNK_PX) for size in extent[1:])
+        group.create_array(
+            str(number),
+            shape=extent,
+            dtype=np.dtype(dtype),
+            chunks=(1, _CHUNK_PX, _CHUNK_PX),
+            shards=(1, *sides),
+            filters=None,
+            compressors=_CODEC,
+            fill_value=0,
+            dimension_names=("z", "y", "x"),
+        )
     group.attrs["ome"] = {
         "version": VERSION,
-        "multiscales": [_multiscale(name, voxel_size)],
+        "multiscales": [_multiscale(name, voxel_size, factors)],
         **cast("Mapping[str, Any]", metadata),
     }
 
 
 def image_array(group: zarr.Group, path: str = "") -> zarr.Array[Any]:
     """Return the full-resolution array of the image at `path` in a group."""
-    return cast("zarr.Array[Any]", group[f"{path}/0".lstrip("/")])
+    with zarr.config.set(_PIPELINE):
+        return cast("zarr.Array[Any]", group[f"{path}/0".lstrip("/")])
+
+
+def image_levels(group: zarr.Group, path: str = "") -> list[zarr.Array[Any]]:
+    """Return the arrays of all levels of the image at `path` in a group, the finest first."""
+    image = cast("zarr.Group", group[path]) if path else group
+    ome = cast("Mapping[str, Any]", image.attrs["ome"])
+    paths = [level["path"] for level in ome["multiscales"][0]["datasets"]]
+    with zarr.config.set(_PIPELINE):
+        return [cast("zarr.Array[Any]", image[path]) for path in paths]
 
 
 def read_voxel_size(group: zarr.Group) -> VoxelSize | None:
@@ -79,13 +97,24 @@ def list_labels(group: zarr.Group, names: Sequence[str]) -> None:
     group.require_group("labels").attrs["ome"] = index
 
 
-def _multiscale(name: str, voxel_size: VoxelSize | None) -> dict[str, Any]:
+def _multiscale(
+    name: str, voxel_size: VoxelSize | None, factors: Sequence[Sequence[int]]
+) -> dict[str, Any]:
     unit = {"unit": "nanometer"} if voxel_size else {}
-    scale = list(voxel_size.zyx) if voxel_size else [1.0, 1.0, 1.0]
+    edges = voxel_size.zyx if voxel_size else (1.0, 1.0, 1.0)
     return {
         "name": name,
         "axes": [{"name": axis, "type": "space", **unit} for axis in "zyx"],
         "datasets": [
-            {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+            {"path": str(number), "coordinateTransformations": _placed(edges, level)}
+            for number, level in enumerate(factors)
         ],
     }
+
+
+def _placed(edges: Sequence[float], factors: Sequence[int]) -> list[dict[str, Any]]:
+    """Return how a level lies in space: a coarse voxel has its centre amid those it stands for."""
+    scale = [edge * factor for edge, factor in zip(edges, factors, strict=True)]
+    centre = [edge * (factor - 1) / 2 for edge, factor in zip(edges, factors, strict=True)]
+    placed: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    return [*placed, {"type": "translation", "translation": centre}] if any(centre) else placed

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import zarr
 from zarr.errors import BaseZarrError
 
-from biosegment import ome_zarr
+from biosegment import ome_zarr, pyramid
 from biosegment.errors import LabelsNotFoundError, VolumeNameError, VolumeNotFoundError
 from biosegment.geometry import Roi, VoxelSize
 
@@ -38,7 +38,9 @@ def volume_path(data_root: Path, name: str) -> Path:
 class VolumeStore:
     """One image volume and its label images.
 
-    Get one by :meth:`open`, or make one by :meth:`create`, :meth:`write` and :meth:`finish`.
+    Get one by :meth:`open`, or make one by :meth:`create`, :meth:`write`, :meth:`build_pyramid` and
+    :meth:`finish`. Making one can be interrupted: :meth:`mark` notes how far it is, and
+    :meth:`resume` takes it up.
     """
 
     def __init__(self, path: Path, group: zarr.Group) -> None:
@@ -77,6 +79,41 @@ class VolumeStore:
         ome_zarr.create_image(group, path.name.removesuffix(_SUFFIX), shape, dtype, voxel_size)
         return cls(path, group)
 
+    @classmethod
+    def resume(cls, path: Path) -> Self:
+        """Return an unfinished volume to go on with; its :attr:`marked` says how far it is.
+
+        Raises
+        ------
+        VolumeNotFoundError
+            If there is none that was marked.
+        """
+        try:
+            store = cls(path, zarr.open_group(path, mode="r+"))
+        except (BaseZarrError, FileNotFoundError, KeyError) as exc:
+            raise VolumeNotFoundError(path.name, str(path.parent)) from exc
+        for partial in path.rglob("*.partial"):
+            # What a killed process was writing.
+            partial.unlink()
+        return store
+
+    def mark(self, done: int, source: Mapping[str, str]) -> None:
+        """Note how much of an unfinished volume is on disk, and what it is made of."""
+        self._group.attrs["biosegment"] = {"done": done, "source": dict(source)}
+
+    @property
+    def marked(self) -> tuple[int, Mapping[str, str]]:
+        """What was told to :meth:`mark` last; nothing if it was not yet."""
+        return self._ours.get("done", 0), self._ours.get("source", {})
+
+    def pyramid_steps(self) -> list[tuple[int, int]]:
+        """Return the arguments of all calls of :meth:`build_pyramid`, in order."""
+        return pyramid.steps(ome_zarr.image_levels(self._group))
+
+    def build_pyramid(self, level: int, z: int) -> None:
+        """Make slice `z` of a coarser level of what was written at the finer one."""
+        pyramid.build(ome_zarr.image_levels(self._group), level, z, labels=False)
+
     def finish(self, window: tuple[float, float], source: Mapping[str, str]) -> None:
         """Declare the volume complete.
 
@@ -104,7 +141,7 @@ class VolumeStore:
             store = cls(path, zarr.open_group(path, mode="r+"))
         except (VolumeNameError, BaseZarrError, FileNotFoundError, KeyError) as exc:
             raise VolumeNotFoundError(name, str(data_root)) from exc
-        if not store._ours:
+        if "window" not in store._ours:
             raise VolumeNotFoundError(name, str(data_root))
         return store
 
@@ -117,6 +154,11 @@ class VolumeStore:
     def dtype(self) -> np.dtype[Any]:
         """Number type of the intensities."""
         return self._image.dtype
+
+    @property
+    def image(self) -> zarr.Array[Any]:
+        """The intensities (z, y, x) as an array on disk; what is not indexed is not read."""
+        return self._image
 
     @property
     def window(self) -> tuple[float, float]:
@@ -236,7 +278,10 @@ class VolumeStore:
         ome_zarr.image_array(self._group, f"labels/{name}")[roi.slices] = block
 
     def finish_labels(self, name: str, source: Mapping[str, str] | None = None) -> None:
-        """Declare a label image complete, made of `source`."""
+        """Declare a label image complete, made of `source`; makes its coarser levels."""
+        levels = ome_zarr.image_levels(self._group, f"labels/{name}")
+        for level, z in pyramid.steps(levels):
+            pyramid.build(levels, level, z, labels=True)
         attributes = self._group[f"labels/{name}"].attrs
         ours = cast("dict[str, Any]", attributes["biosegment"])
         attributes["biosegment"] = {**ours, "source": dict(source or {})}

@@ -1,11 +1,18 @@
-"""Volume files into the volume store: slice by slice, all or nothing, and only once."""
+"""Volume files into the volume store: slice by slice, all or nothing, and only once.
+
+A volume is made in a folder of its own and moved to its place when it is whole. A process that is
+killed or interrupted leaves that folder, and the same import goes on there.
+"""
 
 import fcntl
 import shutil
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +20,14 @@ import numpy.typing as npt
 from biosegment.disk import explain_full_disk
 from biosegment.errors import LabelsMismatchError, VolumeExistsError, VolumeNotFoundError
 from biosegment.geometry import Roi
+from biosegment.ome_zarr import SHARD_PX
 from biosegment.progress import Progress, ignore
 from biosegment.store import VolumeStore, volume_path
-from importers.base import VolumeReader, describe_shape
+from importers.base import VolumeInfo, VolumeReader, describe_shape
 from importers.detect import open_volume
-from importers.window import WindowSample
+from importers.window import intensity_window
+
+_LARGE_SLICE_BYTES: Final = 2**28
 
 
 def import_volume(
@@ -25,8 +35,10 @@ def import_volume(
 ) -> VolumeStore:
     """Copy a volume file or folder into the data root and return it.
 
-    One slice is in memory at a time. The volume appears under its name when it is complete;
-    whatever interrupts the import leaves nothing. The same source again is found, not copied.
+    Two slices are in memory at a time, or bands of them where they are large. The volume appears
+    under its name when it is complete, with its coarser levels. An import that was interrupted is
+    taken up where it stopped, one that failed leaves nothing, and the same source again is found,
+    not copied.
 
     Parameters
     ----------
@@ -37,7 +49,7 @@ def import_volume(
     name
         What the volume is called there.
     progress
-        Told the slices done and in all.
+        Told the blocks done and in all.
 
     Raises
     ------
@@ -57,11 +69,11 @@ def import_volume(
         with _alone(final) as partial:
             if final.exists():
                 return _existing(data_root, name, origin)
-            store = VolumeStore.create(
+            store = _resumed(partial, origin) or VolumeStore.create(
                 partial, reader.info.shape, reader.info.dtype, reader.info.voxel_size
             )
-            window = _copy_slices(reader, store, progress)
-            store.finish(window, origin)
+            _fill(store, reader, origin, progress)
+            store.finish(intensity_window(store.image), origin)
             partial.rename(final)
     return VolumeStore.open(data_root, name)
 
@@ -118,21 +130,33 @@ def import_labels(
 
 @contextmanager
 def _alone(final: Path) -> Iterator[Path]:
-    """Give an empty place to make the volume in, to one process at a time.
+    """Give a place to make the volume in, to one process at a time.
 
-    Another process that imports the same name waits; what a killed one left is swept first, and
-    what this one leaves is swept after.
+    Another process that imports the same name waits. What a killed or interrupted one left is
+    there; what fails is swept.
     """
     folder = final.parent / ".importing"
     folder.mkdir(parents=True, exist_ok=True)
     partial = folder / final.name
     with (folder / f"{final.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        shutil.rmtree(partial, ignore_errors=True)
         try:
             yield partial
-        finally:
+        except Exception:
             shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def _resumed(partial: Path, origin: Mapping[str, str]) -> VolumeStore | None:
+    """Return what an interrupted import of the same source made; sweep that of another."""
+    try:
+        store = VolumeStore.resume(partial)
+    except VolumeNotFoundError:
+        store = None
+    if store and store.marked[1] == origin:
+        return store
+    shutil.rmtree(partial, ignore_errors=True)
+    return None
 
 
 def _origin(reader: VolumeReader) -> Mapping[str, str]:
@@ -160,15 +184,48 @@ def _has_labels(
     )
 
 
-def _copy_slices(
-    reader: VolumeReader, store: VolumeStore, progress: Progress
-) -> tuple[float, float]:
-    sample = WindowSample(store.shape)
-    for roi in _each_slice(store.shape, progress):
-        voxels = reader.read(roi)
+def _fill(
+    store: VolumeStore, reader: VolumeReader, origin: Mapping[str, str], progress: Progress
+) -> None:
+    """Write what is not written yet: the full resolution, then the coarser levels."""
+    blocks, coarser = list(_blocks(reader.info)), store.pyramid_steps()
+    total = len(blocks) + len(coarser)
+    done = store.marked[0]
+    progress(done, total)
+    for roi, voxels in _read_ahead(reader, blocks[done:]):
         store.write(roi, voxels)
-        sample.see(roi.z, voxels[0])
-    return sample.window()
+        done += 1
+        store.mark(done, origin)
+        progress(done, total)
+    for step in coarser[done - len(blocks) :]:
+        store.build_pyramid(*step)
+        done += 1
+        store.mark(done, origin)
+        progress(done, total)
+
+
+def _blocks(info: VolumeInfo) -> Iterator[Roi]:
+    """Yield what is read and written at once: slices, or whole shards of very large ones."""
+    depth, height, width = info.shape
+    rows = height
+    if height * width * info.dtype.itemsize > _LARGE_SLICE_BYTES and info.chunks is not None:
+        rows = SHARD_PX
+    for z in range(depth):
+        for y in range(0, height, rows):
+            yield Roi(z, y, 0, 1, min(rows, height - y), width)
+
+
+def _read_ahead(
+    reader: VolumeReader, blocks: Sequence[Roi]
+) -> Iterator[tuple[Roi, npt.NDArray[Any]]]:
+    """Yield each block with its voxels, while the next one is being read."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = deque(thread.submit(reader.read, roi) for roi in blocks[:1])
+        for roi, following in zip_longest(blocks, blocks[1:]):
+            voxels = coming.popleft().result()
+            if following is not None:
+                coming.append(thread.submit(reader.read, following))
+            yield roi, voxels
 
 
 def _each_slice(shape: tuple[int, int, int], progress: Progress) -> Iterator[Roi]:

@@ -87,20 +87,55 @@ def test_a_name_that_is_no_name_is_refused(tmp_path, name):
     assert not (tmp_path / "data").exists()
 
 
-def test_an_interrupted_import_leaves_nothing_and_can_be_repeated(tmp_path):
-    source = write(tmp_path / "a.tif", example("uint8"))
+def files_of(store):
+    """Return the content of every file of a volume."""
+    return {
+        path.relative_to(store.path): path.read_bytes()
+        for path in store.path.rglob("*")
+        if path.is_file()
+    }
 
-    def interrupt(done, total):
-        if done == 3:
+
+def interrupt_at(block):
+    def progress(done, total):
+        if done == block:
             raise KeyboardInterrupt
 
+    return progress
+
+
+@pytest.mark.parametrize("block", [0, 3, 6, 9])
+def test_an_interrupted_import_goes_on_where_it_stopped(tmp_path, block):
+    volume = np.random.default_rng(0).integers(0, 256, (6, 600, 20), "uint8")
+    source = write(tmp_path / "a.tif", volume)
     with pytest.raises(KeyboardInterrupt):
-        import_volume(source, tmp_path / "data", "a", interrupt)
-    assert left_over(tmp_path / "data") == []
+        import_volume(source, tmp_path / "data", "a", interrupt_at(block))
     with pytest.raises(VolumeNotFoundError):
         VolumeStore.open(tmp_path / "data", "a")
-    store = import_volume(source, tmp_path / "data", "a")
+    told = []
+    store = import_volume(source, tmp_path / "data", "a", lambda *now: told.append(now))
+    assert told == [(done, 12) for done in range(block, 13)]
+    np.testing.assert_array_equal(everything(store), volume)
+    whole = import_volume(source, tmp_path / "other", "a")
+    assert files_of(store) == files_of(whole)
+
+
+def test_what_another_source_left_is_not_gone_on_with(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        import_volume(
+            write(tmp_path / "b.tif", example("uint8")[:, ::-1]), tmp_path, "a", interrupt_at(3)
+        )
+    store = import_volume(write(tmp_path / "a.tif", example("uint8")), tmp_path, "a")
     np.testing.assert_array_equal(everything(store), example("uint8"))
+
+
+def test_large_slices_pass_in_bands(tmp_path, monkeypatch):
+    monkeypatch.setattr("importers.convert._LARGE_SLICE_BYTES", 2**16)
+    volume = np.random.default_rng(0).integers(0, 256, (2, 4500, 20), "uint8")
+    source = tmp_path / "a.tif"
+    tifffile.imwrite(source, volume, photometric="minisblack", tile=(16, 16))
+    store = import_volume(source, tmp_path / "data", "a")
+    np.testing.assert_array_equal(everything(store), volume)
 
 
 def test_a_page_that_turns_out_damaged_leaves_nothing(tmp_path):
@@ -116,9 +151,9 @@ def test_a_page_that_turns_out_damaged_leaves_nothing(tmp_path):
     assert left_over(tmp_path / "data") == []
 
 
-def _import_killed_half_way(source, data_root):
+def _import_killed_at(block, source, data_root):
     def die(done, total):
-        if done == 3:
+        if done == block:
             signal.raise_signal(signal.SIGKILL)
 
     import_volume(source, data_root, "a", die)
@@ -143,13 +178,16 @@ def in_a_process(target, *arguments):
     return process.exitcode
 
 
-def test_what_a_killed_import_left_does_not_count(tmp_path):
+def test_a_killed_import_goes_on_where_it_stopped(tmp_path):
     source = write(tmp_path / "a.tif", example("uint8"))
-    assert in_a_process(_import_killed_half_way, source, tmp_path / "data") == -signal.SIGKILL
-    with pytest.raises(VolumeNotFoundError):
-        VolumeStore.open(tmp_path / "data", "a")
-    store = import_volume(source, tmp_path / "data", "a")
-    np.testing.assert_array_equal(everything(store), example("uint8"))
+    assert in_a_process(_import_killed_at, 3, source, tmp_path / "data") == -signal.SIGKILL
+    partial = tmp_path / "data/volumes/.importing/a.ome.zarr"
+    (partial / "0/c/3").mkdir()
+    (partial / "0/c/3/0.0123.partial").touch()
+    told = []
+    store = import_volume(source, tmp_path / "data", "a", lambda *now: told.append(now))
+    assert told[0] == (3, 5)
+    assert files_of(store) == files_of(import_volume(source, tmp_path / "other", "a"))
     assert list((tmp_path / "data/volumes/.importing").glob("*.zarr")) == []
 
 
