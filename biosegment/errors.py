@@ -47,6 +47,17 @@ class ChoiceError(BioSegmentError, ValueError):
         return f"{several} ({listed}){fault}: choose with --{axis}."
 
 
+class VoxelSizeError(BioSegmentError, ValueError):
+    """A voxel size cannot be used: ``VoxelSizeError(size, reason)``."""
+
+    def __str__(self) -> str:
+        size, reason = self.args
+        return (
+            f"The voxel size {size} cannot be used: {reason}; give the edges in z, y and x with "
+            "their unit, such as --voxel-size 40,5,5nm."
+        )
+
+
 class VolumeNotFoundError(BioSegmentError, LookupError):
     """The data root has no such volume: ``VolumeNotFoundError(name, data_root)``."""
 

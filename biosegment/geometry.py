@@ -1,11 +1,12 @@
 """Where things lie in a volume: voxel sizes and axis-aligned regions, always in z, y, x order."""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from biosegment.errors import RegionError
+from biosegment.errors import RegionError, VoxelSizeError
 
 _NM_PER_UNIT = {
     "m": 1e9,
@@ -24,10 +25,13 @@ _NM_PER_UNIT = {
     "nanometre": 1.0,
     "angstrom": 0.1,
     "å": 0.1,
+    "a": 0.1,
     "pm": 1e-3,
     "picometer": 1e-3,
     "inch": 2.54e7,
 }
+_EDGE = re.compile(r"\s*(\d+\.?\d*(?:e-?\d+)?|\.\d+(?:e-?\d+)?)\s*([^\W\d]*)\s*", re.IGNORECASE)
+_SMALLEST_EDGE_NM, _LARGEST_EDGE_NM = 0.01, 1e5
 
 
 def nm_per_unit(unit: str) -> float | None:
@@ -55,6 +59,51 @@ class VoxelSize:
     def __post_init__(self) -> None:
         if not all(math.isfinite(edge) and edge > 0 for edge in self.zyx):
             raise ValueError(f"a voxel size must be finite and above 0 nm, got {self.zyx}")
+
+    def __str__(self) -> str:
+        return f"{self.z:g} x {self.y:g} x {self.x:g} nm"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what ``40,5,5nm`` says: z, y and x, in one unit or each in its own.
+
+        Raises
+        ------
+        VoxelSizeError
+            If it is not three lengths with a unit, or no voxel of a microscope.
+        """
+        parts = text.split(",")
+        if len(parts) != 3:
+            raise VoxelSizeError(text, f"these are {len(parts)} numbers, not 3")
+        edges = [match.groups() for part in parts if (match := _EDGE.fullmatch(part))]
+        if len(edges) != 3:
+            raise VoxelSizeError(text, "these are no numbers")
+        last_unit = edges[2][1]
+        if not last_unit:
+            raise VoxelSizeError(text, "it has no unit")
+        units = [nm_per_unit(unit or last_unit) for _, unit in edges]
+        if None in units:
+            raise VoxelSizeError(text, "its unit is not known (known are nm, um, mm, A and pm)")
+        try:
+            size = cls(
+                *(float(edge) * (nm or 0) for (edge, _), nm in zip(edges, units, strict=True))
+            )
+        except ValueError as exc:
+            raise VoxelSizeError(text, "its edges must be above 0") from exc
+        size.check_plausible()
+        return size
+
+    def check_plausible(self, where: str = "") -> None:
+        """Raise VoxelSizeError for edges outside 0.01 nm to 100 µm: most likely a wrong unit.
+
+        Parameters
+        ----------
+        where
+            What says so, for the message; empty if the user did.
+        """
+        if min(self.zyx) < _SMALLEST_EDGE_NM or max(self.zyx) >= _LARGEST_EDGE_NM:
+            reason = "an edge must be at least 0.01 nm and below 100 µm, so its unit may be wrong"
+            raise VoxelSizeError(f"{self} {where}".rstrip(), reason)
 
     @property
     def zyx(self) -> tuple[float, float, float]:

@@ -82,6 +82,25 @@ def read_voxel_size(group: zarr.Group) -> VoxelSize | None:
     return VoxelSize(*multiscale["datasets"][0]["coordinateTransformations"][0]["scale"])
 
 
+def write_voxel_size(group: zarr.Group, voxel_size: VoxelSize) -> None:
+    """Set the voxel size of an image and, in proportion, of all its levels."""
+    before = read_voxel_size(group)
+    edges = before.zyx if before else (1.0, 1.0, 1.0)
+    ome = cast("dict[str, Any]", group.attrs["ome"])
+    multiscale = ome["multiscales"][0]
+    for axis in multiscale["axes"]:
+        axis["unit"] = "nanometer"
+    for dataset in multiscale["datasets"]:
+        for transformation in dataset["coordinateTransformations"]:
+            # A scale or a translation: both are lengths.
+            lengths = transformation[transformation["type"]]
+            transformation[transformation["type"]] = [
+                length / old * new
+                for length, old, new in zip(lengths, edges, voxel_size.zyx, strict=True)
+            ]
+    group.attrs["ome"] = ome
+
+
 def listed_labels(group: zarr.Group) -> tuple[str, ...]:
     """Return the names of the label images that an image group lists."""
     if "labels" not in group:

@@ -97,12 +97,12 @@ class VolumeStore:
             partial.unlink()
         return store
 
-    def mark(self, done: int, source: Mapping[str, str]) -> None:
+    def mark(self, done: int, source: Mapping[str, Any]) -> None:
         """Note how much of an unfinished volume is on disk, and what it is made of."""
         self._group.attrs["biosegment"] = {"done": done, "source": dict(source)}
 
     @property
-    def marked(self) -> tuple[int, Mapping[str, str]]:
+    def marked(self) -> tuple[int, Mapping[str, Any]]:
         """What was told to :meth:`mark` last; nothing if it was not yet."""
         return self._ours.get("done", 0), self._ours.get("source", {})
 
@@ -114,7 +114,7 @@ class VolumeStore:
         """Make slice `z` of a coarser level of what was written at the finer one."""
         pyramid.build(ome_zarr.image_levels(self._group), level, z, labels=False)
 
-    def finish(self, window: tuple[float, float], source: Mapping[str, str]) -> None:
+    def finish(self, window: tuple[float, float], source: Mapping[str, Any]) -> None:
         """Declare the volume complete.
 
         Parameters
@@ -167,9 +167,17 @@ class VolumeStore:
         return (black, white)
 
     @property
-    def source(self) -> Mapping[str, str]:
+    def source(self) -> Mapping[str, Any]:
         """What the volume was made of, as told to :meth:`finish`."""
-        return cast("Mapping[str, str]", self._ours["source"])
+        return cast("Mapping[str, Any]", self._ours["source"])
+
+    def set_voxel_size(self, voxel_size: VoxelSize) -> None:
+        """Correct the voxel size of the volume and its label images; no voxel is touched."""
+        for name in self.label_names:
+            labels = cast("zarr.Group", self._group[f"labels/{name}"])
+            ome_zarr.write_voxel_size(labels, voxel_size)
+        ome_zarr.write_voxel_size(self._group, voxel_size)
+        self.voxel_size = voxel_size
 
     def read(self, roi: Roi) -> npt.NDArray[Any]:
         """Return the recorded intensities of a region.
@@ -277,7 +285,7 @@ class VolumeStore:
         roi.check_within(self.shape)
         ome_zarr.image_array(self._group, f"labels/{name}")[roi.slices] = block
 
-    def finish_labels(self, name: str, source: Mapping[str, str] | None = None) -> None:
+    def finish_labels(self, name: str, source: Mapping[str, Any] | None = None) -> None:
         """Declare a label image complete, made of `source`; makes its coarser levels."""
         levels = ome_zarr.image_levels(self._group, f"labels/{name}")
         for level, z in pyramid.steps(levels):
@@ -312,7 +320,7 @@ class VolumeStore:
         """
         return tuple(self._labels_attributes(name)["class_names"])
 
-    def labels_source(self, name: str) -> Mapping[str, str]:
+    def labels_source(self, name: str) -> Mapping[str, Any]:
         """Return what a label image was made of, as told to :meth:`finish_labels`.
 
         Raises
@@ -320,7 +328,7 @@ class VolumeStore:
         LabelsNotFoundError
             If there is no finished label image of that name.
         """
-        return cast("Mapping[str, str]", self._labels_attributes(name)["source"])
+        return cast("Mapping[str, Any]", self._labels_attributes(name)["source"])
 
     def _labels_attributes(self, name: str) -> Mapping[str, Any]:
         self._check_finished(name)

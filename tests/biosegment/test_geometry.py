@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
-from biosegment.errors import RegionError
+from biosegment.errors import RegionError, VoxelSizeError
 from biosegment.geometry import Roi, VoxelSize, nm_per_unit
 
 
@@ -26,12 +26,51 @@ def test_an_impossible_voxel_size_is_refused(edge):
         (" Micron ", 1e3),
         ("mm", 1e6),
         ("Å", 0.1),
+        ("A", 0.1),
         ("pixel", None),
         ("", None),
     ],
 )
 def test_units_of_length(unit, nm):
     assert nm_per_unit(unit) == nm
+
+
+@pytest.mark.parametrize(
+    ("text", "zyx"),
+    [
+        ("40,5,5nm", (40, 5, 5)),
+        ("40, 5, 4.5 nm", (40, 5, 4.5)),
+        ("0.04,0.005,0.004um", (40, 5, 4)),
+        ("0.04µm,50A,4nm", (40, 5, 4)),
+        ("40,5,4e-3 um", (40_000, 5000, 4)),
+        (".04,.005,.004 um", (40, 5, 4)),
+    ],
+)
+def test_a_voxel_size_in_words(text, zyx):
+    assert VoxelSize.parse(text).zyx == pytest.approx(zyx)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("40,5,5", "no unit"),
+        ("40nm,5nm,5", "no unit"),
+        ("5nm", "1 numbers, not 3"),
+        ("4,6,4,6,40 nm", "5 numbers, not 3"),
+        ("40,5,5px", "unit is not known"),
+        ("a,b,cnm", "no numbers"),
+        ("40,-5,5nm", "no numbers"),
+        ("40,0,5nm", "above 0"),
+        ("40,5,1e999nm", "above 0"),
+        ("5,5,5mm", "below 100 µm"),
+        ("100,1,1um", "below 100 µm"),
+        ("0.001,5,5nm", "at least 0.01 nm"),
+    ],
+)
+def test_what_is_no_voxel_size_is_refused_with_the_reason(text, said):
+    with pytest.raises(VoxelSizeError, match=said) as refusal:
+        VoxelSize.parse(text)
+    assert "--voxel-size 40,5,5nm" in str(refusal.value)
 
 
 def test_a_region_indexes_what_it_says():

@@ -128,6 +128,23 @@ def test_an_unknown_voxel_size_stays_unknown(tmp_path):
     assert all("unit" not in axis for axis in axes)
 
 
+@pytest.mark.parametrize("before", [VOXEL_SIZE, None])
+def test_a_voxel_size_can_be_corrected(tmp_path, before):
+    store = VolumeStore.create(volume_path(tmp_path, "b"), (1, 2, 3), "uint8", before)
+    store.finish((0, 1), {})
+    store.create_labels("cells", ["cell"])
+    store.finish_labels("cells")
+    store.set_voxel_size(VoxelSize(30, 4, 3.3))
+    assert store.voxel_size == VoxelSize(30, 4, 3.3)
+    assert VolumeStore.open(tmp_path, "b").voxel_size == VoxelSize(30, 4, 3.3)
+    group = zarr.open_group(volume_path(tmp_path, "b"), mode="r")
+    for image in (Image.from_zarr(group), Image.from_zarr(group["labels/cells"])):
+        (multiscale,) = image.ome_attributes.multiscales
+        assert {axis.unit for axis in multiscale.axes} == {"nanometer"}
+        scale = multiscale.datasets[0].coordinateTransformations[0].scale
+        assert scale == pytest.approx([30, 4, 3.3])
+
+
 def test_a_slice_is_one_file(store):
     assert len([path for path in (store.path / "0/c").rglob("*") if path.is_file()]) == SHAPE[0]
 
