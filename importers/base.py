@@ -1,7 +1,7 @@
 """What every reader of a volume format offers."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -51,6 +51,8 @@ class VolumeInfo:
     """Extent (z, y, x) of the blocks that can be decoded alone; None for whole slices."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What the file tells of the acquisition, as text: dwell time, instrument, …"""
+    notices: tuple[str, ...] = ()
+    """What its owner should know of it, each a sentence without its full stop."""
 
 
 class VolumeReader(ABC):
@@ -111,6 +113,25 @@ class VolumeReader(ABC):
             If the voxels cannot be decoded.
         """
 
+    def read_labels(self, roi: Roi) -> npt.NDArray[Any]:
+        """Return a region as :meth:`read` does, but of label values: exactly those in the file.
+
+        They differ where intensities are inverted to look right, which labels must not be.
+        """
+        return self.read(roi)
+
+    def check_choice(self) -> None:
+        """Make sure that the channel and time point that were chosen are there.
+
+        Raises
+        ------
+        ChoiceError
+            If one of them is not.
+        """
+        for axis, names, chosen in self._choices():
+            if chosen is not None and not 0 <= chosen < len(names):
+                raise ChoiceError(str(self.path), axis, names, chosen)
+
     def check_chosen(self) -> None:
         """Make sure that the choice leaves exactly one volume.
 
@@ -119,13 +140,18 @@ class VolumeReader(ABC):
         ChoiceError
             If one of several channels or time points has to be chosen, or was and is not there.
         """
-        counts = (("channel", self.info.channels), ("time", self.info.times))
-        for axis, count in counts:
-            chosen = getattr(self.choice, axis)
-            if (chosen is None and count > 1) or (chosen is not None and chosen >= count):
-                known = self.info.channel_names if axis == "channel" else ()
-                names = known or tuple(str(index) for index in range(count))
+        self.check_choice()
+        for axis, names, chosen in self._choices():
+            if chosen is None and len(names) > 1:
                 raise ChoiceError(str(self.path), axis, names, chosen)
+
+    def _choices(self) -> Iterator[tuple[str, list[str], int | None]]:
+        """Yield each axis to choose on, what there is along it, and what was chosen."""
+        channels = [str(index) for index in range(self.info.channels)]
+        for index, name in enumerate(self.info.channel_names):
+            channels[index] += f" {name}"
+        yield "channel", channels, self.choice.channel
+        yield "time", [str(index) for index in range(self.info.times)], self.choice.time
 
     def fingerprint(self) -> str:
         """Return what tells this volume from others, without reading all of it."""

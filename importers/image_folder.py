@@ -1,8 +1,11 @@
 """A folder of single slices: TIFF, PNG or JPEG files of one size, in natural order.
 
-Natural order puts ``s2.png`` before ``s10.png``. Files of other kinds in the folder are ignored.
-A single PNG or JPEG file is a volume of one slice. No voxel size can be told: slices do not know
-how far apart they lie. Palette images give their indices, which is what label images mean.
+Natural order puts ``s2.png`` before ``s10.png``; gaps in the numbering are told, not filled. Files
+of other kinds in the folder are ignored. A single PNG or JPEG file is a volume of one slice.
+Colour samples count as channels. Palette images give their indices, which is what labels mean.
+
+Only slices by Zeiss Atlas know how far apart they lie; of others, no voxel size can be told. PNG
+colours of 16 bits are not read.
 
 Examples
 --------
@@ -16,25 +19,36 @@ Examples
 (2, 3, 4)
 """
 
-import warnings
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from natsort import natsorted
-from PIL import Image
+from PIL import Image, ImageFile
 
 from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi
-from importers.base import Choice, VolumeInfo, VolumeReader, describe_shape, storable_dtype
+from importers.base import Choice, VolumeInfo, VolumeReader, describe_shape
+from importers.damage import explain_damage
+from importers.slice_numbers import number_notices
 from importers.tiff import TiffReader
+from importers.tiff_checks import check_compression
+from importers.tiff_scale import TiffScale, slice_distance
 
 _PICTURES = (".png", ".jpg", ".jpeg")
 _SLICES = (*_PICTURES, ".tif", ".tiff")
-_DTYPES = {"1": "uint8", "L": "uint8", "P": "uint8", "I;16": "uint16", "I;16B": "uint16"}
-_BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_DEEP = ("I;16", "I;16B")
+_COLOURS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("1", "L", "P", *_DEEP), ()),
+    "LA": ("grey", "alpha"),
+    "RGB": ("red", "green", "blue"),
+    "RGBA": ("red", "green", "blue", "alpha"),
+}
 
 
 class ImageFolderReader(VolumeReader):
@@ -47,8 +61,7 @@ class ImageFolderReader(VolumeReader):
         files = tuple(_slice_files(path))
         if not files:
             raise UnreadableFileError(str(path), f"it holds no slices ({', '.join(_SLICES)})")
-        height_width, dtype = _common_header(files)
-        self._info = VolumeInfo((len(files), *height_width), dtype, None, files)
+        self._info = _describe(files)
 
     @classmethod
     def refusal(cls, path: Path) -> str | None:
@@ -63,29 +76,30 @@ class ImageFolderReader(VolumeReader):
         return self._info
 
     def read(self, roi: Roi) -> npt.NDArray[Any]:
-        """Return the voxels of a region, whole slices being decoded one after the other."""
+        """Return the voxels of a region; of TIFF slices no more is decoded than it touches."""
+        return self._read(roi, labels=False)
+
+    def read_labels(self, roi: Roi) -> npt.NDArray[Any]:
+        """Return the values of a region as they are stored, nothing being inverted."""
+        return self._read(roi, labels=True)
+
+    def _read(self, roi: Roi, labels: bool) -> npt.NDArray[Any]:
         roi.check_within(self.info.shape)
+        self.check_choice()
         block = np.empty(roi.shape, self.info.dtype)
         _, rows, columns = roi.slices
         for index, z in enumerate(range(roi.z, roi.z + roi.depth)):
-            block[index] = _read_slice(self.info.files[z])[rows, columns]
+            file = self.info.files[z]
+            if _is_picture(file):
+                block[index] = _read_picture(file, self.choice.channel or 0)[rows, columns]
+                continue
+            with TiffReader(file, Choice(channel=self.choice.channel)) as stack:
+                part = Roi(0, roi.y, roi.x, 1, roi.height, roi.width)
+                block[index] = (stack.read_labels if labels else stack.read)(part)[0]
         return block
 
     def close(self) -> None:
         """Do nothing: files are open only while one is read."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Header:
-    """Size and type of one slice."""
-
-    height_width: tuple[int, int]
-    """Rows and columns."""
-    dtype: np.dtype[Any]
-    """Type of its values."""
-
-    def __str__(self) -> str:
-        return f"{describe_shape(self.height_width)} {self.dtype}"
 
 
 def _slice_files(path: Path) -> list[Path]:
@@ -100,52 +114,89 @@ def _slice_files(path: Path) -> list[Path]:
     return natsorted(names, key=lambda entry: entry.name)
 
 
-def _common_header(files: tuple[Path, ...]) -> tuple[tuple[int, int], np.dtype[Any]]:
-    first = _header(files[0])
+def _describe(files: tuple[Path, ...]) -> VolumeInfo:
+    """Return what is known of the volume that the slices make, each header being read."""
+    first, scale = _slice_info(files[0])
+    depths = [scale.depth if scale else None]
     for file in files[1:]:
-        header = _header(file)
-        if header != first:
-            reason = f"its slices differ: {files[0].name} is {first}, {file.name} is {header}"
+        other, other_scale = _slice_info(file)
+        if _kind(other) != _kind(first):
+            reason = (
+                f"its slices differ: {files[0].name} is {_kind(first)}, {file.name} is "
+                f"{_kind(other)}"
+            )
             raise UnreadableFileError(str(file.parent), reason)
-    return first.height_width, first.dtype
+        depths.append(other_scale.depth if other_scale else None)
+    distance, distance_notices = slice_distance(depths)
+    told = scale.notices if scale else ()
+    if scale and distance:
+        scale = replace(scale, z=distance)
+    return replace(
+        first,
+        shape=(len(files), *first.shape[1:]),
+        voxel_size=scale.voxel_size if scale else None,
+        files=files,
+        notices=(
+            *number_notices([file.name for file in files]),
+            *distance_notices,
+            *(scale.notices if scale else ()),
+            *(notice for notice in first.notices if notice not in told),
+        ),
+    )
 
 
-def _header(file: Path) -> _Header:
-    if file.suffix.lower() in _PICTURES:
-        return _picture_header(file)
+def _kind(info: VolumeInfo) -> str:
+    samples = f" with {info.channels} colour samples" if info.channels > 1 else ""
+    return f"{describe_shape(info.shape[1:])} {info.dtype}{samples}"
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in _PICTURES
+
+
+def _slice_info(file: Path) -> tuple[VolumeInfo, TiffScale | None]:
+    """Return what the header of a slice tells."""
+    if _is_picture(file):
+        return _picture_info(file), None
     with TiffReader(file) as stack:
-        depth, height, width = stack.info.shape
-        if depth != 1:
-            reason = f"it holds {depth} slices, not one; import it without its folder"
+        slices = stack.info.shape[0] * stack.info.times
+        if slices != 1:
+            reason = f"it holds {slices} slices, not one; import it without its folder"
             raise UnreadableFileError(str(file), reason)
-        return _Header((height, width), stack.info.dtype)
+        return stack.info, stack.scale
 
 
-def _picture_header(file: Path) -> _Header:
+def _picture_info(file: Path) -> VolumeInfo:
     with _open_picture(file) as image:
-        if image.mode not in _DTYPES:
-            reason = f"it is a colour image (mode {image.mode}); save it as grey"
+        deep_colour = image.mode not in _DEEP and ";16" in str([tile.args for tile in image.tile])
+        if image.mode not in _COLOURS or deep_colour:
+            kind = "16 bits a colour" if deep_colour else f"mode {image.mode}"
+            reason = f"it is a colour image of a kind that is not read ({kind}); save it as grey"
             raise UnreadableFileError(str(file), reason)
-        return _Header((image.height, image.width), storable_dtype(file, _DTYPES[image.mode]))
+        dtype = np.dtype(np.uint16 if image.mode in _DEEP else np.uint8)
+        colours = _COLOURS[image.mode]
+        shape = (1, image.height, image.width)
+        voxels = math.prod(shape) * dtype.itemsize * max(1, len(colours))
+        check_compression(file, shape, voxels, file.stat().st_size)
+        return VolumeInfo(
+            shape, dtype, None, (file,), channels=max(1, len(colours)), channel_names=colours
+        )
 
 
-def _open_picture(file: Path) -> Image.Image:
-    try:
-        with warnings.catch_warnings():
-            # Pillow refuses at twice the size at which it warns; large slices are usual here.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return Image.open(file)
-    except _BROKEN as exc:
-        raise UnreadableFileError(str(file), f"it is damaged or too large ({exc})") from exc
-
-
-def _read_slice(file: Path) -> npt.NDArray[Any]:
-    if file.suffix.lower() not in _PICTURES:
-        with TiffReader(file) as stack:
-            return stack.read(Roi.whole(stack.info.shape)).reshape(stack.info.shape[1:])
-    with _open_picture(file) as image:
+@contextmanager
+def _open_picture(file: Path) -> Iterator[ImageFile.ImageFile]:
+    largest = Image.MAX_IMAGE_PIXELS
+    with explain_damage(file, SyntaxError, Image.DecompressionBombError):
+        # Pillow refuses pictures of a size that is usual here; ours are measured by their bytes.
+        Image.MAX_IMAGE_PIXELS = None
         try:
-            pixels: npt.NDArray[Any] = np.asarray(image)
-        except _BROKEN as exc:
-            raise UnreadableFileError(str(file), f"it is damaged ({exc})") from exc
-        return pixels
+            with Image.open(file) as image:
+                yield image
+        finally:
+            Image.MAX_IMAGE_PIXELS = largest
+
+
+def _read_picture(file: Path, channel: int) -> npt.NDArray[Any]:
+    with _open_picture(file) as image:
+        pixels: npt.NDArray[Any] = np.asarray(image)
+        return pixels if pixels.ndim == 2 else pixels[..., channel]

@@ -8,8 +8,14 @@
         def write(self, folder, volume, voxel_size): ...
 """
 
+import math
 import pickle
+import resource
+import sys
+import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,13 +24,14 @@ import numpy.typing as npt
 import psutil
 import pytest
 
-from biosegment.errors import RegionError, UnreadableFileError
+from biosegment.errors import BioSegmentError, RegionError, UnreadableFileError
 from biosegment.geometry import Roi, VoxelSize
-from importers.base import VolumeReader
+from importers.base import VolumeInfo, VolumeReader
 from importers.detect import open_volume
 
 SHAPE = (5, 37, 53)
 VOXEL_SIZE = VoxelSize(40, 5, 4)
+_AFFORDABLE_BYTES = 2**26
 ROIS = (Roi(0, 0, 0, 5, 37, 53), Roi(2, 3, 4, 1, 10, 20), Roi(1, 36, 0, 3, 1, 53))
 
 
@@ -37,6 +44,9 @@ class ReaderContract(ABC):
     """Types that the format stores."""
     voxel_size: ClassVar[VoxelSize | None] = VOXEL_SIZE
     """What comes back of VOXEL_SIZE; None where the format has no place for it."""
+
+    damages: ClassVar[int] = 150
+    """How many ways to damage the example; fewer for a slow format."""
 
     @abstractmethod
     def write(self, folder: Path, volume: npt.NDArray[Any], voxel_size: VoxelSize) -> Path:
@@ -96,6 +106,24 @@ class ReaderContract(ABC):
         with pytest.raises(UnreadableFileError, match=path.name), self.reader(path) as reader:
             reader.read(Roi.whole(reader.info.shape))
 
+    @pytest.mark.timeout(60)
+    def test_damage_anywhere_is_refused_or_harmless(self, tmp_path: Path) -> None:
+        """Overwritten or cut, the file gives its volume or an error of ours, in little memory."""
+        path = self.write(tmp_path, example(self.dtypes[0]), VOXEL_SIZE)
+        refused = 0
+        with _little_memory(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for seed in range(self.damages):
+                with _damaged(path, np.random.default_rng(seed)):
+                    try:
+                        with self.reader(path) as reader:
+                            part = _affordable(reader.info)
+                            assert reader.read(part).shape == part.shape
+                    except BioSegmentError:
+                        refused += 1
+        assert refused
+        assert _open_below(tmp_path) == []
+
     def test_refuses_a_foreign_file(self, tmp_path: Path) -> None:
         """By content, not by name alone."""
         foreign = tmp_path / "notes"
@@ -117,6 +145,47 @@ def example(dtype: str) -> npt.NDArray[Any]:
     noise = np.random.default_rng(0).integers(0, 20, SHAPE)
     volume: npt.NDArray[Any] = (40 * z + 2 * y + x // 2 + noise).astype(dtype)
     return volume
+
+
+@contextmanager
+def _damaged(path: Path, rng: np.random.Generator) -> Iterator[None]:
+    """Change one file at or below a path: most often its header, else its end, anywhere, or cut."""
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    file = files[rng.integers(len(files))]
+    whole = file.read_bytes()
+    content = bytearray(whole)
+    size = len(content)
+    start, stop = [(0, 64), (0, 1024), (size - 512, size), (0, size)][rng.integers(4)]
+    places = rng.integers(max(0, start), min(stop, size), rng.integers(1, 9))
+    for place in places:
+        content[place] = rng.choice([0, 1, 0x7F, 0xFF, int(rng.integers(256))])
+    if rng.random() < 0.2:
+        del content[rng.integers(size) :]
+    file.write_bytes(content)
+    try:
+        yield
+    finally:
+        file.write_bytes(whole)
+
+
+def _affordable(info: VolumeInfo) -> Roi:
+    """Return the whole volume, or one voxel of a large one."""
+    few = math.prod(info.shape) * info.dtype.itemsize <= _AFFORDABLE_BYTES
+    return Roi.whole(info.shape if few else (1, 1, 1))
+
+
+@contextmanager
+def _little_memory() -> Iterator[None]:
+    """Let the process have 256 MiB more than it has, where the system can be told so."""
+    if sys.platform != "linux":
+        yield
+        return
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**28, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def _open_below(folder: Path) -> list[str]:

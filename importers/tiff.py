@@ -1,11 +1,12 @@
-"""TIFF stacks: multi-page, BigTIFF, OME-TIFF and ImageJ, one channel, any usual compression.
+"""TIFF stacks: multi-page, BigTIFF, OME-TIFF and ImageJ, of any usual compression and layout.
 
-Read with tifffile (https://github.com/cgohlke/tifffile), which gives damaged files the benefit of
-the doubt: it stops at the first page it cannot find and fills what is missing with zeros. A volume
-must not lose slices in silence, so everything is checked here before the first voxel is used.
+Read with tifffile (https://github.com/cgohlke/tifffile), checked by :mod:`importers.tiff_checks`.
+Colour samples count as channels. Where white is stored as 0, intensities are inverted so that dark
+stays dark; label values are not. Palette images give their indices, which is what labels mean.
 
-Cannot be read: more than one channel, time point or image in a file; RGB. Plain TIFF knows no
-voxel size: its resolution in dots per inch is nearly always a default, and is not used.
+Cannot be read: pages that hold several slices (SGI's volumetric TIFF), complex numbers, values
+that have to be converted to intensities (Molecular Dynamics GEL), and axes besides channel, time,
+z, y, x. Plain TIFF knows no slice distance.
 
 Examples
 --------
@@ -17,38 +18,23 @@ Examples
 (2, 3, 4)
 """
 
-import struct
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tifffile import COMPRESSION, TiffFile, TiffFileError, TiffFrame, TiffPage, TiffPageSeries
+from tifffile import PHOTOMETRIC, TiffFile
 
-from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi
-from importers.base import Choice, VolumeInfo, VolumeReader, describe_shape, storable_dtype
-from importers.tiff_voxel_size import tiff_voxel_size
+from importers.base import Choice, VolumeInfo, VolumeReader, storable_dtype
+from importers.damage import explain_damage
+from importers.tiff_metadata import channel_names, data_bar_notices, tiff_metadata
+from importers.tiff_scale import TiffScale, tiff_scale
+from importers.tiff_segments import read_rectangle, read_rows, segment_shape
+from importers.tiff_stack import find_stack
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-# Deflate cannot do better than 1032:1; a page beyond that and this large is a damaged header.
-_LARGE_PAGE_BYTES = 2**30
-_MOST_COMPRESSED = 1100
-# What tifffile and imagecodecs raise on bytes that make no sense (their own errors derive from
-# RuntimeError and ValueError).
-_NONSENSE = (
-    TiffFileError,
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
 
 
 class TiffReader(VolumeReader):
@@ -58,12 +44,12 @@ class TiffReader(VolumeReader):
 
     def __init__(self, path: Path, choice: Choice = Choice()) -> None:  # noqa: B008 (frozen)
         super().__init__(path, choice)
-        with _explain_nonsense(path):
+        with explain_damage(path):
             self._tiff = TiffFile(path)
         try:
-            with _explain_nonsense(path):
-                self._series = _only_series(self._tiff)
-                self._info = _checked_info(path, self._tiff, self._series)
+            with explain_damage(path):
+                self._stack = find_stack(path, self._tiff, choice.dataset)
+                self._info = self._describe()
         except BaseException:
             self.close()
             raise
@@ -81,146 +67,75 @@ class TiffReader(VolumeReader):
         """What is known of the volume."""
         return self._info
 
+    @property
+    def scale(self) -> TiffScale | None:
+        """What the file tells of its voxels' size, also if only in part."""
+        return self._scale
+
     def read(self, roi: Roi) -> npt.NDArray[Any]:
-        """Return the voxels of a region, whole pages being decoded one after the other."""
+        """Return the voxels of a region, decoding no more tiles or strips than it touches."""
+        block = self.read_labels(roi)
+        return _inverted(block, self._stack.first.bitspersample) if self._inverts else block
+
+    def read_labels(self, roi: Roi) -> npt.NDArray[Any]:
+        """Return the values of a region as they are stored, nothing being inverted."""
         roi.check_within(self.info.shape)
+        self.check_choice()
         block = np.empty(roi.shape, self.info.dtype)
-        _, rows, columns = roi.slices
         for index, z in enumerate(range(roi.z, roi.z + roi.depth)):
-            with _explain_nonsense(self.path, f"slice {z} is damaged"):
-                block[index] = self._read_slice(z)[rows, columns]
+            with explain_damage(self.path, what=f"slice {z} is damaged"):
+                block[index] = self._read_slice(z, *roi.slices[1:])
         return block
 
-    def _read_slice(self, z: int) -> npt.NDArray[Any]:
-        _, height, width = self.info.shape
-        if self._series.dataoffset is None:
-            return _page(self._series, z).asarray().reshape(height, width)
-        dtype = self._series.dtype.newbyteorder(self._tiff.byteorder)
-        offset = self._series.dataoffset + z * height * width * dtype.itemsize
-        handle = self._tiff.filehandle
-        handle.seek(offset)
-        return handle.read_array(dtype, height * width).reshape(height, width)
+    def _read_slice(self, z: int, rows: slice, columns: slice) -> npt.NDArray[Any]:
+        stack = self._stack
+        image, sample = stack.image(z, self.choice.channel or 0, self.choice.time or 0)
+        if not stack.pages:
+            start = stack.first.dataoffsets[0] + image * stack.first.nbytes
+            return read_rows(stack.first, start, sample, rows, columns)
+        with stack.page(image) as page:
+            return read_rectangle(page, sample, rows, columns)
 
     def close(self) -> None:
         """Close the file."""
         self._tiff.close()
 
-
-@contextmanager
-def _explain_nonsense(path: Path, what: str = "it is damaged") -> Iterator[None]:
-    try:
-        yield
-    except UnreadableFileError:
-        raise
-    except _NONSENSE as exc:
-        raise UnreadableFileError(str(path), f"{what} ({exc})") from exc
-
-
-def _only_series(tiff: TiffFile) -> TiffPageSeries:
-    path = tiff.filehandle.path
-    pages = len(tiff.pages)
-    if pages == 0:
-        raise UnreadableFileError(path, "it holds no image; it may have been cut off")
-    if _next_page(tiff) != 0:
-        raise UnreadableFileError(
-            path, f"only {pages} of its pages can be found; it may have been cut off"
+    def _describe(self) -> VolumeInfo:
+        stack, first = self._stack, self._stack.first
+        dtype = storable_dtype(self.path, "V" if first.dtype is None else first.dtype)
+        self._inverts = first.photometric == PHOTOMETRIC.MINISWHITE
+        self._scale = tiff_scale(self._tiff)
+        channels = stack.size("C") * first.samplesperpixel
+        segments = segment_shape(first)
+        return VolumeInfo(
+            shape=stack.shape,
+            dtype=dtype,
+            voxel_size=self._scale.voxel_size if self._scale else None,
+            files=stack.files,
+            channels=channels,
+            channel_names=channel_names(self._tiff, channels),
+            times=stack.size("T"),
+            dataset=stack.dataset,
+            chunks=(1, *segments) if segments else None,
+            metadata=self._metadata(),
+            notices=(
+                *(self._scale.notices if self._scale else ()),
+                *data_bar_notices(self._tiff),
+            ),
         )
-    if len(tiff.series) != 1:
-        kinds = ", ".join(f"{describe_shape(one.shape)} {one.dtype}" for one in tiff.series[:3])
-        raise UnreadableFileError(
-            path, f"it holds {len(tiff.series)} images of different kinds ({kinds}, …), not one"
-        )
-    return tiff.series[0]
+
+    def _metadata(self) -> Mapping[str, str]:
+        metadata = {}
+        if self._scale:
+            metadata["pixel size"] = f"{self._scale.y:g} x {self._scale.x:g} nm (y, x)"
+        if self._inverts:
+            metadata["photometric"] = "white was stored as 0: intensities are inverted"
+        return metadata | tiff_metadata(self._tiff)
 
 
-def _next_page(tiff: TiffFile) -> int:
-    """Return the offset that follows the last page that tifffile found; 0 ends a whole file."""
-    handle = tiff.filehandle
-    handle.seek(tiff.pages.next_page_offset or 0)
-    (offset,) = struct.unpack(tiff.tiff.offsetformat, handle.read(tiff.tiff.offsetsize))
-    return int(offset)
-
-
-def _checked_info(path: Path, tiff: TiffFile, series: TiffPageSeries) -> VolumeInfo:
-    shape = _volume_shape(path, series)
-    dtype = storable_dtype(path, series.dtype)
-    promised, found = max(_promised_images(tiff), shape[0]), min(len(series), shape[0])
-    if promised > found:
-        reason = f"it should have {promised} slices and has {found}; it may have been cut off"
-        raise UnreadableFileError(str(path), reason)
-    if series.dataoffset is None or len(series) == len(tiff.pages):
-        for z in range(shape[0]):
-            _check_page(path, series, z)
-    if series.dataoffset is not None:
-        end = series.dataoffset + int(np.prod(shape, dtype=object)) * dtype.itemsize
-        _check_end(path, end, tiff.filehandle.size)
-    return VolumeInfo(shape, dtype, tiff_voxel_size(tiff), (path,))
-
-
-def _volume_shape(path: Path, series: TiffPageSeries) -> tuple[int, int, int]:
-    sizes = dict(zip(series.axes, series.shape, strict=True))
-    if len(sizes) < len(series.axes):
-        reason = f"it holds more than one stack ({describe_shape(series.shape)})"
-        raise UnreadableFileError(str(path), reason)
-    for axis, what in (("C", "channels"), ("S", "colour samples"), ("T", "time points")):
-        if axis in sizes:
-            reason = f"it holds {sizes[axis]} {what}; save one grey z stack of it"
-            raise UnreadableFileError(str(path), reason)
-    # tifffile calls pages of unknown meaning Q, and those ImageJ does not explain I.
-    slices = [axis for axis in sizes if axis not in "YX"]
-    if set(slices) - set("ZQI") or len(slices) > 1 or not {"Y", "X"} <= set(sizes):
-        reason = f"its axes are {series.axes} ({describe_shape(series.shape)}), not z, y and x"
-        raise UnreadableFileError(str(path), reason)
-    shape = (sizes[slices[0]] if slices else 1, sizes["Y"], sizes["X"])
-    if min(shape) < 1:
-        raise UnreadableFileError(str(path), f"it says it is {describe_shape(shape)} voxels")
-    return shape
-
-
-def _promised_images(tiff: TiffFile) -> int:
-    """Return how many images the file's own description counts, 0 if it does not count."""
-    if tiff.is_imagej and tiff.imagej_metadata:
-        counts = tiff.imagej_metadata
-        hyperstack = [int(counts.get(axis, 1)) for axis in ("channels", "slices", "frames")]
-        return max(int(counts.get("images", 1)), int(np.prod(hyperstack, dtype=object)))
-    if tiff.is_shaped and tiff.shaped_metadata:
-        shape = tiff.shaped_metadata[0].get("shape", (1, 1))
-        return int(np.prod(shape[:-2], dtype=object))
-    return 0
-
-
-def _page(series: TiffPageSeries, z: int) -> TiffPage:
-    page = series[z]
-    if page is None:
-        raise UnreadableFileError(series.keyframe.parent.filehandle.path, f"slice {z} is missing")
-    # A frame borrows size and compression of another page: read what this one says itself.
-    return page.aspage() if isinstance(page, TiffFrame) else page
-
-
-def _check_page(path: Path, series: TiffPageSeries, z: int) -> None:
-    page = _page(series, z)
-    first = series.keyframe
-    if (page.shape, page.dtype) != (first.shape, first.dtype):
-        reason = (
-            f"slice {z} is {describe_shape(page.shape)} {page.dtype}, the first one "
-            f"{describe_shape(first.shape)} {first.dtype}"
-        )
-        raise UnreadableFileError(str(path), reason)
-    stored = sum(page.databytecounts)
-    if not page.databytecounts or min(page.databytecounts) < 1 or min(page.dataoffsets) < 1:
-        raise UnreadableFileError(str(path), f"slice {z} holds no data")
-    if page.compression == COMPRESSION.NONE and page.bitspersample >= 8 and stored < page.nbytes:
-        raise UnreadableFileError(str(path), f"slice {z} holds {stored} of {page.nbytes} bytes")
-    if page.nbytes > max(_LARGE_PAGE_BYTES, _MOST_COMPRESSED * stored):
-        reason = f"slice {z} says it is {describe_shape(page.shape)} but holds {stored} bytes"
-        raise UnreadableFileError(str(path), reason)
-    ends = (
-        start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=True)
-    )
-    _check_end(path, max(ends), page.parent.filehandle.size)
-
-
-def _check_end(path: Path, end: int, size: int) -> None:
-    if end > size:
-        reason = f"it is cut off: its images end at byte {end}, the file at byte {size}"
-        raise UnreadableFileError(str(path), reason)
+def _inverted(block: npt.NDArray[Any], bits: int) -> npt.NDArray[Any]:
+    """Return intensities with dark and bright exchanged within their range."""
+    if block.dtype.kind == "u":
+        inverted: npt.NDArray[Any] = block.dtype.type(2**bits - 1) - block
+        return inverted
+    return ~block if block.dtype.kind == "i" else -block

@@ -1,3 +1,6 @@
+import shutil
+
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -5,9 +8,10 @@ from PIL import Image
 
 from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi
+from importers.base import Choice
 from importers.detect import open_volume
 from importers.image_folder import ImageFolderReader
-from importers.testing import ReaderContract, example
+from importers.testing import SHAPE, ReaderContract, example
 
 
 class FolderContract(ReaderContract):
@@ -94,10 +98,70 @@ def test_a_stack_among_the_slices_is_refused(tmp_path):
         open_volume(tmp_path)
 
 
-def test_colour_is_refused_in_words(tmp_path):
-    Image.new("RGB", (4, 3)).save(tmp_path / "a.png")
-    with pytest.raises(UnreadableFileError, match="colour image"):
+def test_colour_samples_are_channels_to_choose_from(tmp_path):
+    colour = np.stack([example("uint8"), example("uint8")[::-1], 255 - example("uint8")], -1)
+    for z, plane in enumerate(colour):
+        if z % 2:
+            tifffile.imwrite(tmp_path / f"{z}.tif", plane, photometric="rgb")
+        else:
+            Image.fromarray(plane).save(tmp_path / f"{z}.png")
+    for channel in range(3):
+        with open_volume(tmp_path, Choice(channel=channel)) as reader:
+            assert reader.info.channel_names == ("red", "green", "blue")
+            np.testing.assert_array_equal(reader.read(Roi.whole(SHAPE)), colour[..., channel])
+
+
+def test_grey_with_transparency_is_two_channels(tmp_path):
+    pixels = np.stack([example("uint8")[0], example("uint8")[1]], -1)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_all(tmp_path)[0], pixels[..., 0])
+
+
+def test_colour_and_grey_are_not_mixed(tmp_path):
+    save(tmp_path, a=1)
+    Image.new("RGB", (4, 3)).save(tmp_path / "b.png")
+    with pytest.raises(UnreadableFileError, match=r"b\.png is 3 x 4 uint8 with 3 colour samples"):
         open_volume(tmp_path)
+
+
+def test_colour_that_would_lose_bits_is_refused(tmp_path):
+    pixels = np.zeros((3, 4, 3), "uint16")
+    (tmp_path / "a.png").write_bytes(imagecodecs.png_encode(pixels))
+    with pytest.raises(UnreadableFileError, match="16 bits a colour"):
+        open_volume(tmp_path)
+
+
+def test_what_is_stored_inverted_looks_right_but_labels_keep_their_values(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[10, 250]], "uint8"), photometric="miniswhite")
+    with open_volume(tmp_path) as reader:
+        assert reader.read(Roi.whole((1, 1, 2))).tolist() == [[[245, 5]]]
+        assert reader.read_labels(Roi.whole((1, 1, 2))).tolist() == [[[10, 250]]]
+
+
+def test_a_gap_in_the_numbering_is_told(tmp_path):
+    save(tmp_path, s11=1, s12=1, s13=1, s16=1)
+    with open_volume(tmp_path) as reader:
+        assert reader.info.shape == (4, 3, 4)
+        assert reader.info.notices == ("Slices 14 to 15 are missing between s13.png and s16.png",)
+
+
+def test_what_the_first_slice_tells_of_the_acquisition_is_kept(tmp_path, helios):
+    folder = tmp_path / "stack"
+    folder.mkdir()
+    for z in range(3):
+        shutil.copy(helios, folder / f"{z}.tif")
+    with open_volume(folder) as reader:
+        assert reader.info.shape == (3, 471, 512)
+        assert reader.info.voxel_size is None
+        assert reader.info.metadata["EScan.Dwell"] == "1e-05"
+        assert [notice.split()[0] for notice in reader.info.notices] == ["Its", "The"]
+
+
+def test_a_picture_larger_than_pillow_likes_is_read(tmp_path, monkeypatch):
+    save(tmp_path, a=7)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2)
+    assert (read_all(tmp_path) == 7).all()
+    assert Image.MAX_IMAGE_PIXELS == 2
 
 
 def test_label_values_are_kept_as_they_are(tmp_path):
