@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 from biosegment.disk import explain_full_disk
 from biosegment.errors import LabelsMismatchError, VolumeExistsError, VolumeNotFoundError
-from biosegment.geometry import Roi
+from biosegment.geometry import Roi, VoxelSize
 from biosegment.ome_zarr import SHARD_PX
 from biosegment.progress import Progress, ignore
 from biosegment.store import VolumeStore, volume_path
-from importers.base import VolumeInfo, VolumeReader, describe_shape
+from importers.base import Choice, VolumeInfo, VolumeReader, describe_shape
 from importers.detect import open_volume
 from importers.window import intensity_window
 
@@ -31,7 +31,13 @@ _LARGE_SLICE_BYTES: Final = 2**28
 
 
 def import_volume(
-    source: Path, data_root: Path, name: str, progress: Progress = ignore
+    source: Path,
+    data_root: Path,
+    name: str,
+    progress: Progress = ignore,
+    *,
+    choice: Choice = Choice(),  # noqa: B008 (frozen)
+    voxel_size: VoxelSize | None = None,
 ) -> VolumeStore:
     """Copy a volume file or folder into the data root and return it.
 
@@ -50,11 +56,19 @@ def import_volume(
         What the volume is called there.
     progress
         Told the blocks done and in all.
+    choice
+        Which volume of those in the file.
+    voxel_size
+        What counts instead of what the file tells. A volume that was imported before is corrected.
 
     Raises
     ------
     SourceNotFoundError, UnsupportedFormatError, UnreadableFileError
         As :func:`importers.detect.open_volume`.
+    ChoiceError
+        If there is more than one volume to choose from.
+    VoxelSizeError
+        If the voxel size that counts is no voxel of a microscope.
     VolumeNameError
         If `name` cannot name a volume.
     VolumeExistsError
@@ -63,14 +77,20 @@ def import_volume(
         If the disk is too small.
     """
     final = volume_path(data_root, name)
-    with open_volume(source) as reader, explain_full_disk(data_root):
+    with open_volume(source, choice) as reader, explain_full_disk(data_root):
         reader.check_chosen()
         origin = _origin(reader)
         with _alone(final) as partial:
             if final.exists():
-                return _existing(data_root, name, origin)
-            store = _resumed(partial, origin) or VolumeStore.create(
-                partial, reader.info.shape, reader.info.dtype, reader.info.voxel_size
+                store = _existing(data_root, name, origin)
+                if voxel_size and voxel_size != store.voxel_size:
+                    store.set_voxel_size(voxel_size)
+                return store
+            size = voxel_size or reader.info.voxel_size
+            if size:
+                size.check_plausible(f"in {source.name}")
+            store = _resumed(partial, origin, size) or VolumeStore.create(
+                partial, reader.info.shape, reader.info.dtype, size
             )
             _fill(store, reader, origin, progress)
             store.finish(intensity_window(store.image), origin)
@@ -121,7 +141,7 @@ def import_labels(
             return
         store.create_labels(name, class_names)
         for roi in _each_slice(store.shape, progress):
-            values = reader.read(roi)
+            values = reader.read_labels(roi)
             classes = values > 0 if len(class_names) == 1 else values
             _check_values(source, classes, class_names)
             store.write_labels(name, roi, classes.astype(np.uint8))
@@ -147,45 +167,63 @@ def _alone(final: Path) -> Iterator[Path]:
             raise
 
 
-def _resumed(partial: Path, origin: Mapping[str, str]) -> VolumeStore | None:
+def _resumed(
+    partial: Path, origin: Mapping[str, Any], voxel_size: VoxelSize | None
+) -> VolumeStore | None:
     """Return what an interrupted import of the same source made; sweep that of another."""
     try:
         store = VolumeStore.resume(partial)
     except VolumeNotFoundError:
         store = None
-    if store and store.marked[1] == origin:
+    # The levels depend on the voxel size.
+    if store and (store.marked[1], store.voxel_size) == (origin, voxel_size):
         return store
     shutil.rmtree(partial, ignore_errors=True)
     return None
 
 
-def _origin(reader: VolumeReader) -> Mapping[str, str]:
-    return {"name": reader.path.name, "fingerprint": reader.fingerprint()}
+def _origin(reader: VolumeReader) -> Mapping[str, Any]:
+    """Return what is kept of a source: which volume of which file, and what that file told."""
+    return {
+        "name": reader.path.name,
+        "fingerprint": reader.fingerprint(),
+        "dataset": reader.info.dataset,
+        "channel": reader.choice.channel or 0,
+        "time": reader.choice.time or 0,
+        "metadata": dict(reader.info.metadata),
+        "notices": list(reader.info.notices),
+    }
 
 
-def _existing(data_root: Path, name: str, origin: Mapping[str, str]) -> VolumeStore:
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two origins are the same volume."""
+    which = ("fingerprint", "dataset", "channel", "time")
+    return all((one.get(key) or 0) == (other.get(key) or 0) for key in which)
+
+
+def _existing(data_root: Path, name: str, origin: Mapping[str, Any]) -> VolumeStore:
     try:
         store = VolumeStore.open(data_root, name)
     except VolumeNotFoundError as exc:
         raise VolumeExistsError(name, "its folder is not a complete volume") from exc
-    if store.source["fingerprint"] != origin["fingerprint"]:
+    if not _same(store.source, origin):
         detail = f"{store.source['name']}, {describe_shape(store.shape)} voxels"
         raise VolumeExistsError(name, detail)
     return store
 
 
 def _has_labels(
-    store: VolumeStore, name: str, class_names: Sequence[str], origin: Mapping[str, str]
+    store: VolumeStore, name: str, class_names: Sequence[str], origin: Mapping[str, Any]
 ) -> bool:
     return (
         name in store.label_names
         and store.class_names(name) == tuple(class_names)
-        and store.labels_source(name).get("fingerprint") == origin["fingerprint"]
+        and _same(store.labels_source(name), origin)
     )
 
 
 def _fill(
-    store: VolumeStore, reader: VolumeReader, origin: Mapping[str, str], progress: Progress
+    store: VolumeStore, reader: VolumeReader, origin: Mapping[str, Any], progress: Progress
 ) -> None:
     """Write what is not written yet: the full resolution, then the coarser levels."""
     blocks, coarser = list(_blocks(reader.info)), store.pyramid_steps()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from biosegment.errors import SourceNotFoundError, UnsupportedFormatError
+from biosegment.errors import SourceNotFoundError, UnreadableFileError, UnsupportedFormatError
 from importers import READERS
 from importers.base import Choice, VolumeReader
 
@@ -26,18 +26,26 @@ def open_volume(path: Path, choice: Choice = Choice()) -> VolumeReader:  # noqa:
     ChoiceError
         If it holds several datasets and none of them was chosen.
     UnreadableFileError
-        If a reader knows it but the file is damaged.
+        If a reader knows it but the file is damaged, or the system does not let it be read.
     """
     if not path.exists():
         raise SourceNotFoundError(str(path))
     refusals = {}
-    for name in _by_suffix(path):
-        reader = READERS[name]
-        reason = reader.refusal(path)
-        if reason is None:
-            return reader(path, choice)
-        refusals[name] = reason
+    try:
+        for name in _by_suffix(path):
+            reader = READERS[name]
+            reason = reader.refusal(path)
+            if reason is None:
+                return reader(path, choice)
+            refusals[name] = reason
+    except OSError as exc:
+        raise UnreadableFileError(str(path), f"the system says: {exc.strerror or exc}") from exc
     raise UnsupportedFormatError(str(path), refusals)
+
+
+def reader_name(reader: VolumeReader) -> str:
+    """Return the name under which a reader stands in the table."""
+    return next(name for name in READERS if READERS[name] is type(reader))
 
 
 def _by_suffix(path: Path) -> list[str]:

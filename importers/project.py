@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biosegment.errors import LabelConfigError, SettingsError
-from biosegment.geometry import Roi
+from biosegment.geometry import Roi, VoxelSize
 from biosegment.labels import LabelMap, labelling_config
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json, task_data, tile_of
@@ -16,6 +16,7 @@ from biosegment.progress import Report
 from biosegment.settings import LoopOptions, Settings
 from biosegment.store import VolumeStore
 from biosegment.tiles import Tile, grid_tiles, random_tiles, spread
+from importers.base import Choice
 from importers.convert import import_volume
 from importers.tiles import write_tiles
 
@@ -32,6 +33,10 @@ class ProjectPlan:
     """Labels to paint; `background` among them makes sparse annotations possible."""
     volume: str
     """Name of the volume in the data root."""
+    choice: Choice = field(default_factory=Choice)
+    """Which volume of those in the source."""
+    voxel_size: VoxelSize | None = None
+    """What counts instead of what the source tells."""
     tile_px: int = 256
     """Side of a tile, px."""
     overlap_px: int = 0
@@ -119,7 +124,12 @@ def _import(
     client.check()
     project = _matching_project(client, plan.title, config)
     store = import_volume(
-        source, settings.data_root, plan.volume, partial(report, "importing slices")
+        source,
+        settings.data_root,
+        plan.volume,
+        partial(report, "importing slices"),
+        choice=plan.choice,
+        voxel_size=plan.voxel_size,
     )
     tiles = plan.tiles(store.shape)
     write_tiles(store, tiles, settings.data_root, plan.context, partial(report, "writing tiles"))

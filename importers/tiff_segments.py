@@ -15,10 +15,12 @@ from tifffile import TiffPage
 
 
 def segment_shape(page: TiffPage) -> tuple[int, int] | None:
-    """Return height and width of the segments of a page, None if it is one or plain rows."""
+    """Return height and width of what can be decoded alone, None if that is the whole page."""
+    if page.is_final:
+        return (1, page.imagewidth)
     height = page.tilelength if page.is_tiled else page.rowsperstrip
     width = page.tilewidth if page.is_tiled else page.imagewidth
-    if page.is_final or (height >= page.imagelength and width >= page.imagewidth):
+    if height >= page.imagelength and width >= page.imagewidth:
         return None
     return (min(height, page.imagelength), min(width, page.imagewidth))
 

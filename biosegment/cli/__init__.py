@@ -16,6 +16,7 @@ from biosegment.cli.benchmark import benchmark
 from biosegment.cli.console import errors
 from biosegment.cli.demo import demo
 from biosegment.cli.importing import import_command
+from biosegment.cli.info import formats, info
 from biosegment.cli.loop import effort, status, train
 from biosegment.cli.tune import tune
 from biosegment.cli.up import up
@@ -32,6 +33,8 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(up)
 app.command("import")(import_command)
+app.command()(formats)
+app.command()(info)
 app.command()(status)
 app.command()(train)
 app.command()(effort)

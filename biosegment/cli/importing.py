@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biosegment.cli.console import console, progress_bar
+from biosegment.cli.source import Channel, Dataset, Stack, Time
 from biosegment.errors import SettingsError
+from biosegment.geometry import VoxelSize
 from biosegment.settings import Settings
 from biosegment.stack import connection
 
 if TYPE_CHECKING:
     from importers.project import ImportedProject, ProjectPlan
 
-Stack = Annotated[Path, typer.Argument(help="A volume file, or a folder of slices.")]
 Project = Annotated[str, typer.Option(help="Title of the Label Studio project.")]
 Labels = Annotated[str, typer.Option(help="Labels to paint, separated by commas.")]
 
@@ -26,6 +27,12 @@ def import_command(
     name: Annotated[
         str | None,
         typer.Option(help="Name of the volume in the data folder; the file's if left out."),
+    ] = None,
+    dataset: Dataset = None,
+    channel: Channel = None,
+    time: Time = None,
+    voxel_size: Annotated[
+        str | None, typer.Option(help="Edges of a voxel in z, y, x, such as 40,5,5nm.")
     ] = None,
     tile: Annotated[int, typer.Option(min=16, max=4096, help="Side of a tile in pixels.")] = 256,
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that grid tiles share.")] = 0,
@@ -46,6 +53,7 @@ def import_command(
     Uses the stack that `biosegment up` or `demo` started on the same data folder, or any Label
     Studio given by LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY. The same import again adds nothing.
     """
+    from importers.base import Choice
     from importers.project import ProjectPlan
     from ml_backend.strategies import strategy_named
 
@@ -57,6 +65,8 @@ def import_command(
         title=project,
         labels=labels.split(","),
         volume=name or volume_name(stack),
+        choice=Choice(dataset, channel, time),
+        voxel_size=VoxelSize.parse(voxel_size) if voxel_size else None,
         tile_px=tile,
         overlap_px=overlap,
         pool=pool,
@@ -75,8 +85,15 @@ def import_and_show(stack: Path, plan: "ProjectPlan", settings: Settings) -> "Im
         imported = import_project(stack, plan, settings, report)
     depth, height, width = imported.store.shape
     voxel = imported.store.voxel_size
-    size = f"{voxel.z:g} x {voxel.y:g} x {voxel.x:g} nm" if voxel else "unknown voxel size"
+    size = voxel or "unknown voxel size"
     console.print(f"Volume {plan.volume}: {depth} x {height} x {width} voxels (z, y, x), {size}")
+    for notice in imported.store.source.get("notices", ()):
+        console.print(f"{notice}.", markup=False)
+    if voxel is None:
+        console.print(
+            "How large its voxels are is not known; the same command with --voxel-size z,y,x and "
+            "a unit, such as --voxel-size 40,5,5nm, sets it without copying the volume again."
+        )
     console.print(
         f"Project {plan.title!r}: {imported.added} tasks added, {imported.tasks} in all: "
         f"{settings.label_studio_url}/projects/{imported.project_id}/data",

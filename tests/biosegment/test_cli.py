@@ -105,6 +105,7 @@ def test_import_without_label_studio_writes_nothing(run, source, data_root, free
     [
         (["--strategy", "guess"], {}, "choose one of: badge, bald"),
         (["--tile", "32", "--overlap", "32"], {}, "--overlap"),
+        (["--voxel-size", "5,5,5mm"], {}, "below 100 µm"),
         ([], {"LABEL_STUDIO_URL": "label.example"}, "LABEL_STUDIO_URL"),
         ([], {"BIOSEGMENT_RETRAIN_EVERY": "often"}, "retrain_every"),
         ([], {"REDIS_URL": "nowhere"}, "REDIS_URL"),

@@ -8,15 +8,18 @@ import pytest
 import tifffile
 
 from biosegment.errors import (
+    ChoiceError,
     DiskFullError,
     LabelsMismatchError,
     UnreadableFileError,
     VolumeExistsError,
     VolumeNameError,
     VolumeNotFoundError,
+    VoxelSizeError,
 )
-from biosegment.geometry import Roi
+from biosegment.geometry import Roi, VoxelSize
 from biosegment.store import VolumeStore
+from importers.base import Choice
 from importers.convert import import_labels, import_volume
 from importers.testing import SHAPE, example
 
@@ -279,6 +282,73 @@ def test_two_processes_that_import_the_same_at_once_both_succeed(tmp_path):
     with multiprocessing.get_context("spawn").Pool(2) as pool:
         stores = pool.starmap(import_volume, [(source, tmp_path / "data", "a")] * 2)
     assert stores[0].shape == stores[1].shape == (40, 148, 212)
+
+
+def test_masks_that_are_stored_inverted_are_labels_as_they_are(store, tmp_path):
+    # How tifffile stores masks, and ImageJ those on a white background.
+    tifffile.imwrite(tmp_path / "l.tif", example("uint8") > 100, photometric="miniswhite")
+    import_labels(tmp_path / "l.tif", store, "truth", ["cell"])
+    labels = store.read_labels("truth", Roi.whole(SHAPE))
+    np.testing.assert_array_equal(labels, example("uint8") > 100)
+
+
+def write_channels(path, **metadata):
+    channels = np.stack([example("uint8"), 255 - example("uint8")])
+    tifffile.imwrite(path, channels, metadata={"axes": "CZYX", **metadata})
+    return path
+
+
+def test_a_channel_has_to_be_chosen_and_is_another_volume(tmp_path):
+    source = write_channels(tmp_path / "a.ome.tif")
+    with pytest.raises(ChoiceError, match="--channel"):
+        import_volume(source, tmp_path, "a")
+    store = import_volume(source, tmp_path, "a", choice=Choice(channel=1))
+    np.testing.assert_array_equal(everything(store), 255 - example("uint8"))
+    with pytest.raises(VolumeExistsError):
+        import_volume(source, tmp_path, "a", choice=Choice(channel=0))
+    import_volume(source, tmp_path, "a", choice=Choice(channel=1))
+
+
+def write_with_voxels(path, unit):
+    sizes = {f"PhysicalSize{axis}": size for axis, size in zip("ZYX", (40, 5, 4), strict=True)}
+    units = {f"PhysicalSize{axis}Unit": unit for axis in "ZYX"}
+    metadata = {"axes": "ZYX", **sizes, **units, "Name": "cortex"}
+    tifffile.imwrite(path, example("uint8"), metadata=metadata)
+    return path
+
+
+def test_the_voxel_size_that_is_given_counts_more_than_that_of_the_file(tmp_path):
+    source = write_with_voxels(tmp_path / "a.ome.tif", "nm")
+    store = import_volume(source, tmp_path, "a", voxel_size=VoxelSize(30, 4, 4))
+    assert store.voxel_size == VoxelSize(30, 4, 4)
+    assert import_volume(source, tmp_path, "a").voxel_size == VoxelSize(30, 4, 4)
+
+
+def test_a_voxel_size_given_later_is_set_without_copying(tmp_path):
+    source = write(tmp_path / "a.tif", example("uint8"))
+    assert import_volume(source, tmp_path, "a").voxel_size is None
+    told = []
+    store = import_volume(
+        source, tmp_path, "a", lambda *now: told.append(now), voxel_size=VoxelSize(40, 5, 5)
+    )
+    assert told == []
+    assert store.voxel_size == VolumeStore.open(tmp_path, "a").voxel_size == VoxelSize(40, 5, 5)
+
+
+def test_an_implausible_voxel_size_is_refused_unless_another_is_given(tmp_path):
+    source = write_with_voxels(tmp_path / "a.ome.tif", "mm")
+    with pytest.raises(VoxelSizeError, match=r"in a\.ome\.tif .*below 100 µm.*--voxel-size"):
+        import_volume(source, tmp_path / "data", "a")
+    assert left_over(tmp_path / "data") == []
+    store = import_volume(source, tmp_path / "data", "a", voxel_size=VoxelSize(40, 5, 4))
+    assert store.voxel_size == VoxelSize(40, 5, 4)
+
+
+def test_what_the_source_tells_of_the_acquisition_is_kept(tmp_path):
+    import_volume(write_with_voxels(tmp_path / "a.ome.tif", "nm"), tmp_path, "a")
+    source = VolumeStore.open(tmp_path, "a").source
+    assert source["metadata"]["Name"] == "cortex"
+    assert source["notices"] == []
 
 
 def test_a_voxel_size_is_carried_over(tmp_path):

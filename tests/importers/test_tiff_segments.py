@@ -61,7 +61,7 @@ def test_only_the_tiles_that_a_region_touches_are_decoded(tmp_path):
 @pytest.mark.parametrize(
     ("options", "chunks"),
     [
-        ({}, None),
+        ({}, (1, 1, 53)),
         ({"compression": "zlib"}, None),
         ({"compression": "zlib", "rowsperstrip": 8}, (1, 8, 53)),
         ({"tile": (16, 32)}, (1, 16, 32)),
