@@ -88,7 +88,7 @@ def import_volume(
                 return store
             size = voxel_size or reader.info.voxel_size
             if size:
-                size.check_plausible(f"in {source.name}")
+                size.check_plausible(f"in {origin['name']}")
             store = _resumed(partial, origin, size) or VolumeStore.create(
                 partial, reader.info.shape, reader.info.dtype, size
             )

@@ -16,6 +16,7 @@ _NONSENSE = (
     EOFError,
     LookupError,
     MemoryError,
+    NameError,
     OSError,
     ParseError,
     RuntimeError,
@@ -28,14 +29,14 @@ _NONSENSE = (
 
 @contextmanager
 def explain_damage(
-    path: Path, *also: type[Exception], what: str = "it is damaged"
+    path: Path | str, *also: type[Exception], what: str = "it is damaged or cut off"
 ) -> Iterator[None]:
     """Turn what a library stumbles over into UnreadableFileError; our own errors stay.
 
     Parameters
     ----------
     path
-        The file that is being read.
+        The file, or address, that is being read.
     *also
         Exceptions of the library that derive from none of Python's usual ones.
     what

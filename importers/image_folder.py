@@ -58,17 +58,19 @@ class ImageFolderReader(VolumeReader):
 
     def __init__(self, path: Path, choice: Choice = Choice()) -> None:  # noqa: B008 (frozen)
         super().__init__(path, choice)
-        files = tuple(_slice_files(path))
-        if not files:
-            raise UnreadableFileError(str(path), f"it holds no slices ({', '.join(_SLICES)})")
-        self._info = _describe(files)
+        reason = self.refusal(path)
+        if reason is not None:
+            raise UnreadableFileError(str(path), reason)
+        self._info = _describe(tuple(_slice_files(path)))
+        self.check_choice()
 
     @classmethod
     def refusal(cls, path: Path) -> str | None:
-        """Return why this is neither a folder nor a picture, None if it is."""
-        if path.is_dir() or path.suffix.lower() in _PICTURES:
-            return None
-        return "it is not a folder of slices"
+        """Return why this is neither a folder of slices nor a picture, None if it is."""
+        if path.is_dir():
+            some = any(_is_slice(entry) for entry in path.iterdir())
+            return None if some else f"it is a folder without slices ({', '.join(_SLICES)})"
+        return None if _is_picture(path) else "it is not a folder of slices"
 
     @property
     def info(self) -> VolumeInfo:
@@ -85,7 +87,6 @@ class ImageFolderReader(VolumeReader):
 
     def _read(self, roi: Roi, labels: bool) -> npt.NDArray[Any]:
         roi.check_within(self.info.shape)
-        self.check_choice()
         block = np.empty(roi.shape, self.info.dtype)
         _, rows, columns = roi.slices
         for index, z in enumerate(range(roi.z, roi.z + roi.depth)):
@@ -105,13 +106,14 @@ class ImageFolderReader(VolumeReader):
 def _slice_files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
+    slices = (entry for entry in path.iterdir() if _is_slice(entry))
+    return natsorted(slices, key=lambda entry: entry.name)
+
+
+def _is_slice(file: Path) -> bool:
     # Hidden files are what other systems leave behind ("._slice.tif"), not slices.
-    names = (
-        entry
-        for entry in path.iterdir()
-        if entry.suffix.lower() in _SLICES and not entry.name.startswith(".") and entry.is_file()
-    )
-    return natsorted(names, key=lambda entry: entry.name)
+    hidden = file.name.startswith(".")
+    return file.suffix.lower() in _SLICES and not hidden and file.is_file()
 
 
 def _describe(files: tuple[Path, ...]) -> VolumeInfo:

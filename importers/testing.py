@@ -32,6 +32,7 @@ from importers.detect import open_volume
 SHAPE = (5, 37, 53)
 VOXEL_SIZE = VoxelSize(40, 5, 4)
 _AFFORDABLE_BYTES = 2**26
+_MORE_MEMORY_BYTES = 2**29
 ROIS = (Roi(0, 0, 0, 5, 37, 53), Roi(2, 3, 4, 1, 10, 20), Roi(1, 36, 0, 3, 1, 53))
 
 
@@ -176,12 +177,16 @@ def _affordable(info: VolumeInfo) -> Roi:
 
 @contextmanager
 def _little_memory() -> Iterator[None]:
-    """Let the process have 256 MiB more than it has, where the system can be told so."""
+    """Let the process have little more memory than it has, where the system can be told so.
+
+    This limits addresses, of which threads take many that they never use.
+    """
     if sys.platform != "linux":
         yield
         return
     limits = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2**28, limits[1]))
+    now = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (now + _MORE_MEMORY_BYTES, limits[1]))
     try:
         yield
     finally:

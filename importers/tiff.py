@@ -50,6 +50,7 @@ class TiffReader(VolumeReader):
             with explain_damage(path):
                 self._stack = find_stack(path, self._tiff, choice.dataset)
                 self._info = self._describe()
+                self.check_choice()
         except BaseException:
             self.close()
             raise
@@ -80,7 +81,6 @@ class TiffReader(VolumeReader):
     def read_labels(self, roi: Roi) -> npt.NDArray[Any]:
         """Return the values of a region as they are stored, nothing being inverted."""
         roi.check_within(self.info.shape)
-        self.check_choice()
         block = np.empty(roi.shape, self.info.dtype)
         for index, z in enumerate(range(roi.z, roi.z + roi.depth)):
             with explain_damage(self.path, what=f"slice {z} is damaged"):

@@ -77,7 +77,7 @@ def volume_facts(path: Path, choice: "Choice") -> dict[str, Any]:
     notices = list(found.notices)
     if found.voxel_size:
         try:
-            found.voxel_size.check_plausible(f"in {path.name}")
+            found.voxel_size.check_plausible(f"in {Path(path).name}")
         except VoxelSizeError as exc:
             notices.append(str(exc).rstrip("."))
     return {

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from biosegment.errors import SourceNotFoundError, UnsupportedFormatError
+from biosegment.errors import SourceNotFoundError, UnreadableFileError, UnsupportedFormatError
 from importers import READERS
 from importers.base import VolumeReader
-from importers.detect import open_volume
+from importers.detect import open_volume, reader_name
+from importers.tiff import TiffReader
 
 
 def test_every_reader_of_the_table_loads():
@@ -35,6 +36,23 @@ def test_an_empty_file_is_refused(tmp_path):
     (tmp_path / "stack.tif").touch()
     with pytest.raises(UnsupportedFormatError, match="does not begin"):
         open_volume(tmp_path / "stack.tif")
+
+
+def test_what_the_system_does_not_let_be_read_is_said_plainly(tmp_path, monkeypatch):
+    (tmp_path / "stack.tif").touch()
+
+    def fail(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(TiffReader, "refusal", fail)
+    with pytest.raises(UnreadableFileError, match=r"stack\.tif .*Permission denied"):
+        open_volume(tmp_path / "stack.tif")
+
+
+def test_a_reader_knows_its_name(tmp_path):
+    tifffile.imwrite(tmp_path / "stack.tif", np.zeros((3, 5), "uint8"))
+    with open_volume(tmp_path / "stack.tif") as reader:
+        assert reader_name(reader) == "tiff"
 
 
 def test_nothing_at_the_path_is_said_plainly(tmp_path):

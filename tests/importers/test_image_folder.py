@@ -6,7 +6,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from biosegment.errors import UnreadableFileError
+from biosegment.errors import UnreadableFileError, UnsupportedFormatError
 from biosegment.geometry import Roi
 from importers.base import Choice
 from importers.detect import open_volume
@@ -73,7 +73,7 @@ def test_one_picture_is_a_volume_of_one_slice(tmp_path):
 
 
 def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(UnreadableFileError, match="no slices"):
+    with pytest.raises(UnsupportedFormatError, match="image_folder: it is a folder without slices"):
         open_volume(tmp_path)
 
 
