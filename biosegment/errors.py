@@ -84,6 +84,14 @@ class RegionError(BioSegmentError, ValueError):
         return f"{region} does not fit in a volume of shape {tuple(shape)} (z, y, x)."
 
 
+class BoxError(BioSegmentError, ValueError):
+    """A part of a volume is not told as it should be: ``BoxError(text)``."""
+
+    def __str__(self) -> str:
+        (text,) = self.args
+        return f"{text!r} is no region: give from:to along z, y and x, such as 0:10,:,100:600."
+
+
 class LabelConfigError(BioSegmentError, ValueError):
     """A labelling configuration is unusable: ``LabelConfigError(reason)``."""
 

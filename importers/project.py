@@ -1,23 +1,24 @@
 """A volume becomes a Label Studio project: its tiles are tasks, and the loop is connected."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from biosegment.errors import LabelConfigError, SettingsError
-from biosegment.geometry import Roi, VoxelSize
+from biosegment.geometry import VoxelSize
 from biosegment.labels import LabelMap, labelling_config
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json, task_data, tile_of
 from biosegment.progress import Report
 from biosegment.settings import LoopOptions, Settings
 from biosegment.store import VolumeStore
-from biosegment.tiles import Tile, grid_tiles, random_tiles, spread
+from biosegment.tiles import Tile, spread
 from importers.base import Choice
 from importers.convert import import_volume
+from importers.pool import PoolPlan
 from importers.tiles import write_tiles
 
 logger = logging.getLogger(__name__)
@@ -37,27 +38,12 @@ class ProjectPlan:
     """Which volume of those in the source."""
     voxel_size: VoxelSize | None = None
     """What counts instead of what the source tells."""
-    tile_px: int = 256
-    """Side of a tile, px."""
-    overlap_px: int = 0
-    """What neighbouring tiles of the grid share, px."""
-    pool: int | None = None
-    """Number of tiles drawn at random instead of the grid."""
-    seed: int = 0
-    """Of that draw."""
+    pool: PoolPlan = field(default_factory=PoolPlan)
+    """Which tiles become tasks."""
     context: int = 0
     """Slices shown above and below each tile."""
-    region: Callable[[Sequence[int]], Roi] = field(default=Roi.whole)
-    """Which part of a volume of a shape (z, y, x) tiles are taken from."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `LoopOptions` to set; what it leaves out, or None, stays as it is."""
-
-    def tiles(self, shape: Sequence[int]) -> list[Tile]:
-        """Return the tiles of a volume of this shape (z, y, x)."""
-        region, size = self.region(shape), (self.tile_px, self.tile_px)
-        if self.pool is None:
-            return list(grid_tiles(self.volume, region, size, self.overlap_px))
-        return random_tiles(self.volume, region, size, self.pool, self.seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +117,7 @@ def _import(
         choice=plan.choice,
         voxel_size=plan.voxel_size,
     )
-    tiles = plan.tiles(store.shape)
+    tiles = plan.pool.tiles(store, partial(report, "looking at tiles"))
     write_tiles(store, tiles, settings.data_root, plan.context, partial(report, "writing tiles"))
     if project is None:
         project = client.create_project(plan.title, config)

@@ -103,13 +103,14 @@ def _import(
     files: "SampleFiles", local: stack.Stack, options: "Mapping[str, Any]"
 ) -> "ImportedProject":
     from importers.convert import import_labels
+    from importers.pool import PoolPlan
     from importers.project import ProjectPlan
 
     plan = ProjectPlan(
         title=f"Demo: {files.name}"[:50],
         labels=[LABEL],
         volume=files.name,
-        region=first_half,
+        pool=PoolPlan(region=first_half),
         options=options,
     )
     imported = import_and_show(files.raw, plan, local.settings)

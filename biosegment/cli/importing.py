@@ -9,11 +9,12 @@ import typer
 from biosegment.cli.console import console, progress_bar
 from biosegment.cli.source import Channel, Dataset, Stack, Time
 from biosegment.errors import SettingsError
-from biosegment.geometry import VoxelSize
+from biosegment.geometry import Box, Roi, VoxelSize
 from biosegment.settings import Settings
 from biosegment.stack import connection
 
 if TYPE_CHECKING:
+    from importers.pool import PoolPlan
     from importers.project import ImportedProject, ProjectPlan
 
 Project = Annotated[str, typer.Option(help="Title of the Label Studio project.")]
@@ -37,9 +38,24 @@ def import_command(
     tile: Annotated[int, typer.Option(min=16, max=4096, help="Side of a tile in pixels.")] = 256,
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that grid tiles share.")] = 0,
     pool: Annotated[
-        int | None, typer.Option(min=1, help="Draw this many tiles at random instead of a grid.")
+        int | None, typer.Option(min=1, help="Take this many tiles instead of the whole grid.")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of the random draw.")] = 0,
+    draw: Annotated[
+        str | None,
+        typer.Option(
+            help="How: random (the default), or stratified over depth and grey-level contrast.",
+            metavar="random|stratified",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the draw: another one adds other tiles.")] = 0,
+    near: Annotated[
+        str | None,
+        typer.Option(help="Take the --pool tiles of the grid nearest to a voxel z,y,x instead."),
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="Where tiles lie: ranges z,y,x such as 0:10,:,100:600, or a mask file."),
+    ] = None,
     context: Annotated[
         int, typer.Option(min=0, max=16, help="Slices to show above and below each tile.")
     ] = 0,
@@ -58,8 +74,6 @@ def import_command(
     from ml_backend.strategies import strategy_named
 
     settings = Settings.from_env(connection(os.environ))
-    if overlap >= tile:
-        raise SettingsError("--overlap", f"must be less than --tile, which is {tile}")
     strategy_named(strategy or settings.loop.strategy)
     plan = ProjectPlan(
         title=project,
@@ -67,14 +81,48 @@ def import_command(
         volume=name or volume_name(stack),
         choice=Choice(dataset, channel, time),
         voxel_size=VoxelSize.parse(voxel_size) if voxel_size else None,
-        tile_px=tile,
-        overlap_px=overlap,
-        pool=pool,
-        seed=seed,
+        pool=_pool_plan(tile, overlap, pool, draw, seed, near, region),
         context=context,
         options={"strategy": strategy, "retrain_every": retrain_every},
     )
     import_and_show(stack, plan, settings)
+
+
+def _pool_plan(
+    tile: int,
+    overlap: int,
+    count: int | None,
+    draw: str | None,
+    seed: int,
+    near: str | None,
+    region: str | None,
+) -> "PoolPlan":
+    from importers.pool import DRAWS, PoolPlan
+
+    if overlap >= tile:
+        raise SettingsError("--overlap", f"must be less than --tile, which is {tile}")
+    if draw is not None and draw not in DRAWS:
+        raise SettingsError("--draw", f"is {' or '.join(DRAWS)}, not {draw}")
+    grid = draw is None and (count is None or near is not None)
+    is_mask = region is not None and (":" not in region or Path(region).exists())
+    return PoolPlan(
+        tile_px=tile,
+        overlap_px=overlap,
+        draw="grid" if grid else draw or "random",
+        count=count,
+        seed=seed,
+        region=Box.parse(region).within if region and not is_mask else Roi.whole,
+        mask=Path(region) if region and is_mask else None,
+        near=None if near is None else _voxel(near),
+    )
+
+
+def _voxel(text: str) -> tuple[int, int, int]:
+    try:
+        z, y, x = map(int, text.split(","))
+    except ValueError:
+        raise SettingsError("--near", f"is a voxel z,y,x such as 10,512,300, not {text}") from None
+    return z, y, x
 
 
 def import_and_show(stack: Path, plan: "ProjectPlan", settings: Settings) -> "ImportedProject":

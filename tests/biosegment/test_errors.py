@@ -9,6 +9,7 @@ from biosegment.geometry import Roi
 URL = "http://localhost:8080"
 FACTS = {
     "SettingsError": ("REDIS_URL", "must be an address"),
+    "BoxError": ("0:10",),
     "ChoiceError": ("stack.tif", "channel", ("raw", "labels"), 2),
     "UnsupportedFormatError": ("stack.xyz", {"tiff": "no TIFF header", "mrc": "no map"}),
     "UnreadableFileError": ("stack.tif", "slice 3 is cut short"),

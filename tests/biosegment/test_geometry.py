@@ -4,8 +4,8 @@ import pickle
 import numpy as np
 import pytest
 
-from biosegment.errors import RegionError, VoxelSizeError
-from biosegment.geometry import Roi, VoxelSize, nm_per_unit
+from biosegment.errors import BoxError, RegionError, VoxelSizeError
+from biosegment.geometry import Box, Roi, VoxelSize, nm_per_unit
 
 
 @pytest.mark.parametrize("edge", [0, -1, math.nan, math.inf])
@@ -97,3 +97,27 @@ def test_a_region_must_end_within_its_volume():
         with pytest.raises(RegionError, match=r"\(4, 5, 6\)") as refusal:
             roi.check_within((4, 5, 6))
         assert str(pickle.loads(pickle.dumps(refusal.value))) == str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "roi"),
+    [
+        (":,:,:", Roi(0, 0, 0, 5, 37, 53)),
+        ("1:3, 2:, :50", Roi(1, 2, 0, 2, 35, 50)),
+        ("4:5,36:37,52:53", Roi(4, 36, 52, 1, 1, 1)),
+    ],
+)
+def test_a_box_is_three_ranges(text, roi):
+    assert Box.parse(text).within((5, 37, 53)) == roi
+
+
+@pytest.mark.parametrize("text", ["", "0:1", "0:1,2:3", "1,2,3", "a:b,:,:", "3:2,:,:", "-1:2,:,:"])
+def test_what_is_no_box_is_told(text):
+    with pytest.raises(BoxError, match="from:to"):
+        Box.parse(text)
+
+
+@pytest.mark.parametrize("text", ["0:6,:,:", ":,40:,:", ":,:,:54"])
+def test_a_box_that_leaves_the_volume_is_refused(text):
+    with pytest.raises(RegionError, match="does not fit"):
+        Box.parse(text).within((5, 37, 53))

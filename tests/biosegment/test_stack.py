@@ -1,3 +1,5 @@
+import os
+import shlex
 import socket
 import stat
 import subprocess
@@ -102,8 +104,11 @@ def test_a_redis_of_the_user_is_taken(data_root, ports, monkeypatch):
     assert local.settings.redis_url == "redis://elsewhere:6379/2"
 
 
-def test_a_redis_server_is_there():
-    said = subprocess.run([redis_server(), "--version"], capture_output=True, text=True, check=True)
+@pytest.mark.parametrize("path", [os.environ["PATH"], "/nowhere"])
+def test_a_redis_server_is_there_with_or_without_the_systems(monkeypatch, path):
+    monkeypatch.setenv("PATH", path)
+    command = shlex.split(shlex.join([redis_server(), "--version"]))
+    said = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "Redis server" in said.stdout
 
 

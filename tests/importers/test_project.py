@@ -18,12 +18,14 @@ from biosegment.geometry import Roi
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import image_addresses, shown_tiles, tile_of
 from biosegment.store import VolumeStore
-from biosegment.tiles import spread, tile_image_path
+from biosegment.tiles import grid_tiles, spread, tile_image_path
+from importers.pool import PoolPlan
 from importers.project import ProjectPlan, import_project
 
 pytestmark = pytest.mark.stack
 
 SHAPE = (4, 96, 130)
+TILES = PoolPlan(tile_px=64)
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def client(stack):
 def plan(request, stack, client):
     """A plan of its own for each test; its project is removed afterwards."""
     name = "".join(c if c.isalnum() else "-" for c in request.node.name[-50:]).strip("-")
-    yield ProjectPlan(title=name, labels=["mitochondria"], volume=name, tile_px=64)
+    yield ProjectPlan(title=name, labels=["mitochondria"], volume=name, pool=TILES)
     headers = {"Authorization": f"Token {stack.settings.label_studio_api_key}"}
     for project in client.projects():
         if project["title"] == name:
@@ -119,7 +121,7 @@ def serve(client, project, count):
 
 
 def spread_tiles(plan):
-    tiles = plan.tiles(SHAPE)
+    tiles = list(grid_tiles(plan.volume, Roi.whole(SHAPE), (64, 64)))
     return [tiles[index] for index in spread(tiles, None)]
 
 
@@ -130,11 +132,15 @@ def test_the_first_tasks_served_are_spread_over_the_volume(run, plan, client):
     assert serve(client, imported.project_id, 4) == first[:4]
     # An import that adds nothing, and one that adds tiles, leave that order.
     assert run(plan).spread == 0
-    assert run(replace(plan, pool=3)).spread == 0
+    assert run(replace(plan, pool=replace(TILES, draw="random", count=3))).spread == 0
     assert serve(client, imported.project_id, 16) == first[4:]
     assert set(serve(client, imported.project_id, 4)).isdisjoint(first)
     in_order = [tile_of(task) for task in client.tasks(imported.project_id)]
-    rest = [tile for tile in plan.tiles(SHAPE) if tile not in first]
+    rest = [
+        tile
+        for tile in list(grid_tiles(plan.volume, Roi.whole(SHAPE), (64, 64)))
+        if tile not in first
+    ]
     assert in_order[:24] == first + rest
 
 
@@ -170,7 +176,7 @@ def test_an_import_that_was_interrupted_is_completed(run, plan, stack, source, c
 
 
 def test_a_project_takes_more_tiles(run, plan, client):
-    first = run(replace(plan, region=lambda shape: Roi.slice_of(shape, 0)))
+    first = run(replace(plan, pool=replace(TILES, region=lambda shape: Roi.slice_of(shape, 0))))
     assert first.added == 6
     more = run(plan)
     assert (more.project_id, more.added, more.tasks) == (first.project_id, 18, 24)
@@ -179,9 +185,9 @@ def test_a_project_takes_more_tiles(run, plan, client):
 
 
 def test_a_random_pool(run, plan, client):
-    imported = run(replace(plan, pool=10, seed=3))
+    imported = run(replace(plan, pool=replace(TILES, draw="random", count=10, seed=3)))
     assert imported.added == 10
-    assert run(replace(plan, pool=10, seed=3)).added == 0
+    assert run(replace(plan, pool=replace(TILES, draw="random", count=10, seed=3))).added == 0
     assert all(tile_of(task).height == 64 for task in client.tasks(imported.project_id))
 
 
