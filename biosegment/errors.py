@@ -58,6 +58,17 @@ class VoxelSizeError(BioSegmentError, ValueError):
         )
 
 
+class MissingExtraError(BioSegmentError, ImportError):
+    """A format's library is not installed: ``MissingExtraError(file or format, extra)``."""
+
+    def __str__(self) -> str:
+        wanted_for, extra = self.args
+        return (
+            f"{wanted_for} needs a library that is not installed; get it with "
+            f'pip install "biosegment[{extra}]".'
+        )
+
+
 class VolumeNotFoundError(BioSegmentError, LookupError):
     """The data root has no such volume: ``VolumeNotFoundError(name, data_root)``."""
 

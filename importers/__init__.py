@@ -6,6 +6,10 @@ from importers.base import VolumeReader
 READERS: LazyRegistry[type[VolumeReader]] = LazyRegistry(
     {
         "tiff": "importers.tiff:TiffReader",
+        "mrc": "importers.mrc:MrcReader",
+        "nifti": "importers.nifti:NiftiReader",
+        "nrrd": "importers.nrrd_file:NrrdReader",
+        "dm": "importers.dm:DmReader",
         "image_folder": "importers.image_folder:ImageFolderReader",
     }
 )

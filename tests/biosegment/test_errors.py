@@ -14,6 +14,7 @@ FACTS = {
     "UnsupportedFormatError": ("stack.xyz", {"tiff": "no TIFF header", "mrc": "no map"}),
     "UnreadableFileError": ("stack.tif", "slice 3 is cut short"),
     "VoxelSizeError": ("40,5,5", "it has no unit"),
+    "MissingExtraError": ("stack.dm4", "dm"),
     "VolumeNotFoundError": ("vnc", "data"),
     "VolumeExistsError": ("vnc", "a.tif, 5 x 37 x 53"),
     "RegionError": (Roi(0, 0, 0, 1, 9, 9), (5, 8, 8)),
