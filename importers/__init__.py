@@ -10,6 +10,9 @@ READERS: LazyRegistry[type[VolumeReader]] = LazyRegistry(
         "nifti": "importers.nifti:NiftiReader",
         "nrrd": "importers.nrrd_file:NrrdReader",
         "dm": "importers.dm:DmReader",
+        "czi": "importers.czi:CziReader",
+        "lif": "importers.lif:LifReader",
+        "nd2": "importers.nd2_file:Nd2Reader",
         "image_folder": "importers.image_folder:ImageFolderReader",
     }
 )

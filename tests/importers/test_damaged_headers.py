@@ -11,6 +11,7 @@ import nibabel
 import nrrd
 import numpy as np
 import pytest
+from pylibCZIrw import czi
 
 from biosegment.errors import BioSegmentError
 from biosegment.geometry import Roi
@@ -37,6 +38,14 @@ def gzipped_nrrd(path):
 def text_nrrd(path):
     nrrd.write(str(path), example("int16"), {"encoding": "ascii"}, index_order="C")
     return path.read_bytes().index(b"\n\n") + 2
+
+
+def zeiss(path):
+    with czi.create_czi(str(path)) as document:
+        for z, pixels in enumerate(example("uint8")):
+            document.write(data=pixels[..., None], plane={"Z": z})
+        document.write_metadata(document_name="cells")
+    return path.stat().st_size
 
 
 def real(folder, name):
@@ -91,6 +100,7 @@ def check(path, write, trials=120):
         ("stack.nii", nifti),
         ("stack.nrrd", gzipped_nrrd),
         ("text.nrrd", text_nrrd),
+        ("stack.czi", zeiss),
     ],
 )
 def test_a_header_overwritten_by_chance_does_no_harm(tmp_path, name, write):
