@@ -1,7 +1,8 @@
-"""Carl Zeiss CZI files, read with Zeiss's own library (LGPL, the extra ``czi``).
+"""Carl Zeiss CZI files, mosaics included.
 
-All compressions and mosaics of tiles are read; gaps of a mosaic are 0. Of several scenes one has
-to be chosen by its number. Colour samples are channels.
+Read with Zeiss's own library (LGPL, the extra ``czi``). All compressions and mosaics of tiles are
+read; gaps of a mosaic are 0. Of several scenes one has to be chosen by its number. Colour samples
+are channels.
 
 Cannot be read: phases, rotations, illuminations, blocks or views (the axes R, I, H, V, B) if there
 is more than one; a scene in which a slice has no image at all.

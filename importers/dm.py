@@ -14,7 +14,7 @@ References
 """
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -66,7 +66,10 @@ class DmReader(RawReader):
         array, names = _voxels(self.path, image["ImageData"])
         tags = image.get("ImageTags", {})
         metadata = dict(_texts({group: tags[group] for group in _ACQUISITION if group in tags}))
-        size = _voxel_size(image["ImageData"])
+        edges = _edges(image["ImageData"])
+        if len(edges) == 2:
+            metadata["pixel size"] = f"{edges[1]:g} x {edges[0]:g} nm (y, x)"
+        size = _voxel_size(edges)
         return array, replace(array.info(self.path, size, metadata, names), dataset=dataset)
 
 
@@ -137,14 +140,21 @@ def _voxels(path: Path, image: Mapping[str, Any]) -> tuple[RawArray, tuple[str, 
     return array, _COLOURS if kind in _COLOUR_TYPES else ()
 
 
-def _voxel_size(image: Mapping[str, Any]) -> VoxelSize | None:
-    axes = list(image.get("Calibrations", {}).get("Dimension", {}).values())[:_MOST_AXES]
-    if min(len(axes), len(image["Dimensions"])) < _MOST_AXES:
-        return None
-    nm = [nm_per_unit(str(axis["Units"])) or 0.0 for axis in axes]
-    x, y, z = (float(axis["Scale"]) * unit for axis, unit in zip(axes, nm, strict=True))
+def _edges(image: Mapping[str, Any]) -> list[float]:
+    """Return the calibrated steps along x, y and z in nm, as far as they are lengths."""
+    axes = list(image.get("Calibrations", {}).get("Dimension", {}).values())
+    edges = []
+    for axis in axes[: min(len(image["Dimensions"]), _MOST_AXES)]:
+        nm = nm_per_unit(str(axis["Units"]))
+        if nm is None:
+            return []
+        edges.append(float(axis["Scale"]) * nm)
+    return edges
+
+
+def _voxel_size(edges: Sequence[float]) -> VoxelSize | None:
     try:
-        return VoxelSize(z, y, x)
+        return VoxelSize(*edges[::-1]) if len(edges) == _MOST_AXES else None
     except ValueError:
         return None
 

@@ -1,6 +1,7 @@
-"""Leica LIF files, read with liffile (BSD, the extra ``lif``).
+"""Leica LIF files.
 
-Of several images in a file one has to be chosen by its path, such as ``Collection/Series 1``.
+Read with liffile (BSD, the extra ``lif``). Of several images in a file one has to be chosen by its
+path, such as ``Collection/Series 1``.
 
 Cannot be read: lifetime images, mosaics and spectra, XZ scans, the newer formats XLEF and LOF.
 

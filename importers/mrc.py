@@ -5,8 +5,7 @@ bytes (mode 0) are what the format demands; IMOD's stamp, or a maximum in the he
 byte reaches, makes them unsigned, as older programs wrote them.
 
 Cannot be read: complex numbers (modes 3 and 4) and bytes of two voxels (mode 101, or IMOD's flag).
-What stands in extended headers is not looked at. IMOD writes a voxel size of 1 Angstrom where it
-knows none; it is taken as it stands.
+What stands in extended headers is not looked at.
 
 References
 ----------
@@ -24,6 +23,7 @@ Examples
 """
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ _IMOD_STAMP = 1146047817
 _IMOD_STAMP_AT = 152 - HEADER_DTYPE.fields["extra2"][1]
 _IMOD_SIGNED, _IMOD_TWO_IN_A_BYTE = 1, 16
 _NM_PER_ANGSTROM = 0.1
+_DOUBT = (
+    "its voxels are 1 Angstrom on each side, which IMOD also writes where it knows no voxel size; "
+    "--voxel-size corrects it"
+)
 
 
 class MrcReader(RawReader):
@@ -73,7 +77,9 @@ class MrcReader(RawReader):
         axes, sizes = _extent(self.path, header)
         offset = _HEADER_BYTES + int(header["nsymbt"])
         array = RawArray(axes, sizes, _voxel_type(self.path, header), offset)
-        return array, array.info(self.path, _voxel_size(header), _labels(header))
+        size = _voxel_size(header)
+        notices = (_DOUBT,) if size is not None and np.allclose(size.zyx, _NM_PER_ANGSTROM) else ()
+        return array, replace(array.info(self.path, size, _labels(header)), notices=notices)
 
 
 def _header(content: bytes) -> np.void | None:

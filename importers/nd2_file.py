@@ -1,7 +1,7 @@
-"""Nikon ND2 files of NIS-Elements, read with the library nd2 (BSD, the extra ``nd2``).
+"""Nikon ND2 files of NIS-Elements since 2010.
 
-Of several stage positions in a file one has to be chosen by its number. Colour samples are
-channels.
+Read with the library nd2 (BSD, the extra ``nd2``). Of several stage positions in a file one has to
+be chosen by its number. Colour samples are channels.
 
 Cannot be read: files from before 2010, which hold JPEG 2000; files with frames missing.
 

@@ -133,6 +133,7 @@ def test_big_endian_voxels_are_read(tmp_path):
 def test_a_single_image_is_a_volume_of_one_slice(tmp_path):
     path = write(tmp_path / "slice.dm4", [image(example("int16")[0])])
     assert (info_of(path).shape, info_of(path).voxel_size) == ((1, 37, 53), None)
+    assert info_of(path).metadata["pixel size"] == "5 x 4 nm (y, x)"
     np.testing.assert_array_equal(read_all(path)[0], example("int16")[0])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from biosegment.errors import UnreadableFileError
-from biosegment.geometry import Roi
+from biosegment.geometry import Roi, VoxelSize
 from importers.base import Choice
 from importers.detect import open_volume
 from importers.mrc import MrcReader
@@ -172,6 +172,24 @@ def test_a_header_that_cannot_be_true_is_refused(tmp_path, offset, kind, value, 
     packed.write_bytes(gzip.compress(path.read_bytes()))
     with pytest.raises(UnreadableFileError):
         open_volume(packed)
+
+
+def test_a_gzipped_header_may_promise_what_it_likes(tmp_path):
+    path = write(tmp_path / "stack.mrc", example("int16"))
+    packed = tmp_path / "stack.mrc.gz"
+    for extent in (2**7, 2**10, 2**20, 2**31 - 1):
+        patch(path, 0, "3i", extent, extent, extent)
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        with pytest.raises(UnreadableFileError, match=r"can pack|cut off"):
+            open_volume(packed)
+
+
+def test_a_voxel_size_of_one_angstrom_is_doubted(tmp_path):
+    path = write(tmp_path / "stack.mrc", example("int16"), VoxelSize(0.1, 0.1, 0.1))
+    (notice,) = info_of(path).notices
+    assert "1 Angstrom" in notice
+    assert info_of(path).voxel_size.zyx == pytest.approx((0.1, 0.1, 0.1))
+    assert info_of(write(tmp_path / "other.mrc", example("int16"))).notices == ()
 
 
 def test_packed_bytes_of_imod_are_refused(tmp_path):
