@@ -23,11 +23,12 @@ import numpy as np
 import numpy.typing as npt
 from defusedxml.ElementTree import fromstring
 
-from biosegment.errors import ChoiceError, UnreadableFileError
+from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi, VoxelSize
 from importers.base import Choice, VolumeInfo, VolumeReader, describe_shape
 from importers.czi_directory import CziBlock, check_czi_block, czi_blocks
 from importers.damage import explain_damage
+from importers.datasets import chosen_dataset
 from importers.optional import optional_module
 
 _MAGIC = b"ZISRAWFILE"
@@ -154,13 +155,11 @@ class CziReader(VolumeReader):
 
 def _scene(path: Path, czi: Any, wanted: str | None) -> tuple[int | None, Any]:  # noqa: ANN401
     """Return the number of the chosen scene, None if there are none, and its rectangle."""
-    scenes = {str(number): number for number in sorted(czi.scenes_bounding_rectangle_no_pyramid)}
+    scenes = czi.scenes_bounding_rectangle_no_pyramid
     if not scenes and wanted is None:
         return None, czi.total_bounding_rectangle_no_pyramid
-    if (wanted is None and len(scenes) > 1) or (wanted is not None and wanted not in scenes):
-        raise ChoiceError(str(path), "dataset", tuple(scenes), wanted)
-    scene = scenes[wanted or next(iter(scenes))]
-    return scene, czi.scenes_bounding_rectangle_no_pyramid[scene]
+    scene = int(chosen_dataset(path, map(str, sorted(scenes)), wanted))
+    return scene, scenes[scene]
 
 
 def _voxel_size(metadata: Element) -> VoxelSize | None:

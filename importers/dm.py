@@ -21,10 +21,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from biosegment.errors import ChoiceError, UnreadableFileError
+from biosegment.errors import UnreadableFileError
 from biosegment.geometry import VoxelSize, nm_per_unit
 from importers.base import VolumeInfo, describe_shape
 from importers.damage import explain_damage
+from importers.datasets import chosen_dataset
 from importers.optional import optional_module
 from importers.raw_array import RawArray, RawReader
 
@@ -62,7 +63,9 @@ class DmReader(RawReader):
         return "it does not begin like a DM3 or DM4 file"
 
     def _describe(self) -> tuple[RawArray, VolumeInfo]:
-        dataset, image = _chosen(self.path, self.choice.dataset, _images(self.path))
+        images = _images(self.path)
+        dataset = chosen_dataset(self.path, images, self.choice.dataset)
+        image = images[dataset]
         array, names = _voxels(self.path, image["ImageData"])
         tags = image.get("ImageTags", {})
         metadata = dict(_texts({group: tags[group] for group in _ACQUISITION if group in tags}))
@@ -103,17 +106,6 @@ def _images(path: Path) -> dict[str, Mapping[str, Any]]:
             name = str(tags.get("Name") or f"image {len(images) + 1}")
             images[name if name not in images else f"{name} {len(images) + 1}"] = tags
         return images
-
-
-def _chosen(
-    path: Path, wanted: str | None, images: Mapping[str, Mapping[str, Any]]
-) -> tuple[str, Mapping[str, Any]]:
-    if not images:
-        raise UnreadableFileError(str(path), "it holds no image besides thumbnails")
-    if (wanted is None and len(images) > 1) or (wanted is not None and wanted not in images):
-        raise ChoiceError(str(path), "dataset", tuple(images), wanted)
-    name = next(iter(images)) if wanted is None else wanted
-    return name, images[name]
 
 
 def _voxels(path: Path, image: Mapping[str, Any]) -> tuple[RawArray, tuple[str, ...]]:

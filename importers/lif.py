@@ -19,10 +19,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biosegment.errors import ChoiceError, UnreadableFileError
+from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi, VoxelSize, nm_per_unit
 from importers.base import Choice, VolumeInfo, VolumeReader, storable_dtype
 from importers.damage import explain_damage
+from importers.datasets import chosen_dataset
 from importers.optional import optional_module
 
 _HEAD = struct.Struct("<IIBI")
@@ -48,7 +49,7 @@ class LifReader(VolumeReader):
         with explain_damage(path), ExitStack() as opened:
             lif = opened.enter_context(library.LifFile(path, squeeze=False))
             images = {image.path: image for image in lif.images if not image.is_flim}
-            self._image = _chosen(path, choice.dataset, images)
+            self._image = images[chosen_dataset(path, images, choice.dataset)]
             self._info = self._checked_info()
             self._opened = opened.pop_all()
 
@@ -111,14 +112,6 @@ class LifReader(VolumeReader):
     def close(self) -> None:
         """Close the file."""
         self._opened.close()
-
-
-def _chosen(path: Path, wanted: str | None, images: dict[str, Any]) -> Any:  # noqa: ANN401
-    if not images:
-        raise UnreadableFileError(str(path), "it holds no image")
-    if (wanted is None and len(images) > 1) or (wanted is not None and wanted not in images):
-        raise ChoiceError(str(path), "dataset", tuple(images), wanted)
-    return images[wanted or next(iter(images))]
 
 
 def _voxel_size(image: Any) -> VoxelSize | None:  # noqa: ANN401 (of the library)

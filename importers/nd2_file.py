@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from biosegment.errors import ChoiceError, UnreadableFileError
+from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi, VoxelSize
 from importers.base import Choice, VolumeInfo, VolumeReader, describe_shape, storable_dtype
 from importers.damage import explain_damage
+from importers.datasets import chosen_dataset
 from importers.optional import optional_module
 
 _MAGIC = b"\xda\xce\xbe\x0a"
@@ -43,7 +44,8 @@ class Nd2Reader(VolumeReader):
         library = optional_module("nd2", path.name, "nd2")
         with explain_damage(path), ExitStack() as opened:
             self._nd2 = opened.enter_context(library.ND2File(path))
-            self._position = _position(path, choice.dataset, self._nd2.sizes.get("P", 1))
+            positions = map(str, range(self._nd2.sizes.get("P", 1)))
+            self._position = int(chosen_dataset(path, positions, choice.dataset))
             self._info = self._checked_info()
             self._opened = opened.pop_all()
 
@@ -124,13 +126,6 @@ class Nd2Reader(VolumeReader):
     def close(self) -> None:
         """Close the file."""
         self._opened.close()
-
-
-def _position(path: Path, wanted: str | None, count: int) -> int:
-    names = tuple(str(index) for index in range(count))
-    if (wanted is None and count > 1) or (wanted is not None and wanted not in names):
-        raise ChoiceError(str(path), "dataset", names, wanted)
-    return int(wanted or 0)
 
 
 def _voxel_size(metadata: Any) -> VoxelSize | None:  # noqa: ANN401 (of the library)
