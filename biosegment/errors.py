@@ -87,6 +87,22 @@ class VolumeExistsError(BioSegmentError, FileExistsError):
         )
 
 
+class LinkError(BioSegmentError, ValueError):
+    """A source cannot be used in place: ``LinkError(path, reason)``."""
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return f"{path} cannot be used where it is: {reason}; import it without --link."
+
+
+class LinkBrokenError(BioSegmentError, LookupError):
+    """A source that is used in place is not as it was: ``LinkBrokenError(path, reason)``."""
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return f"The linked volume {path} cannot be read ({reason}); put it back to where it was."
+
+
 class RegionError(BioSegmentError, ValueError):
     """A region or tile lies outside its volume: ``RegionError(region, shape)``."""
 

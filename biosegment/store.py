@@ -17,6 +17,7 @@ from zarr.errors import BaseZarrError
 from biosegment import ome_zarr, pyramid
 from biosegment.errors import LabelsNotFoundError, VolumeNameError, VolumeNotFoundError
 from biosegment.geometry import Roi, VoxelSize
+from biosegment.linked import Link, LinkedArray
 
 _SUFFIX = ".ome.zarr"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -48,11 +49,11 @@ class VolumeStore:
         """The OME-Zarr folder."""
         self.name = path.name.removesuffix(_SUFFIX)
         """Name of the volume in its data root."""
-        self.voxel_size = ome_zarr.read_voxel_size(group)
-        """Edge lengths of a voxel, None where the source does not tell."""
         self._group = group
-        self._image = ome_zarr.image_array(group)
         self._ours = cast("Mapping[str, Any]", group.attrs.get("biosegment", {}))
+        self._image = self._linked() or ome_zarr.image_array(group)
+        self.voxel_size = self._read_voxel_size()
+        """Edge lengths of a voxel, None where the source does not tell."""
 
     @classmethod
     def create(
@@ -78,6 +79,31 @@ class VolumeStore:
         group = zarr.open_group(path, mode="w-", zarr_format=3)
         ome_zarr.create_image(group, path.name.removesuffix(_SUFFIX), shape, dtype, voxel_size)
         return cls(path, group)
+
+    @classmethod
+    def create_linked(cls, path: Path, link: Link, voxel_size: VoxelSize | None = None) -> Self:
+        """Make a volume whose intensities stay in another file; only :meth:`finish` is left to do.
+
+        Raises
+        ------
+        LinkBrokenError
+            If there is nothing where the link leads.
+        """
+        LinkedArray(link)
+        group = zarr.open_group(path, mode="w-", zarr_format=3)
+        edges = list(voxel_size.zyx) if voxel_size else None
+        group.attrs["biosegment"] = {"link": link.to_json(), "voxel_size": edges}
+        return cls(path, group)
+
+    def _linked(self) -> LinkedArray | None:
+        link = self._ours.get("link")
+        return LinkedArray(Link.from_json(link)) if link else None
+
+    def _read_voxel_size(self) -> VoxelSize | None:
+        if "link" not in self._ours:
+            return ome_zarr.read_voxel_size(self._group)
+        edges = self._ours["voxel_size"]
+        return VoxelSize(*edges) if edges else None
 
     @classmethod
     def resume(cls, path: Path) -> Self:
@@ -124,7 +150,8 @@ class VolumeStore:
         source
             What it was made of, given back by :attr:`source`.
         """
-        self._ours = {"window": list(window), "source": dict(source)}
+        kept = {key: self._ours[key] for key in ("link", "voxel_size") if key in self._ours}
+        self._ours = {**kept, "window": list(window), "source": dict(source)}
         self._group.attrs["biosegment"] = self._ours
 
     @classmethod
@@ -135,6 +162,8 @@ class VolumeStore:
         ------
         VolumeNotFoundError
             If there is none, or it was never finished.
+        LinkBrokenError
+            If its intensities are in another file, which is gone.
         """
         try:
             path = volume_path(data_root, name)
@@ -156,7 +185,7 @@ class VolumeStore:
         return self._image.dtype
 
     @property
-    def image(self) -> zarr.Array[Any]:
+    def image(self) -> zarr.Array[Any] | LinkedArray:
         """The intensities (z, y, x) as an array on disk; what is not indexed is not read."""
         return self._image
 
@@ -176,7 +205,11 @@ class VolumeStore:
         for name in self.label_names:
             labels = cast("zarr.Group", self._group[f"labels/{name}"])
             ome_zarr.write_voxel_size(labels, voxel_size)
-        ome_zarr.write_voxel_size(self._group, voxel_size)
+        if "link" in self._ours:
+            self._ours = {**self._ours, "voxel_size": list(voxel_size.zyx)}
+            self._group.attrs["biosegment"] = self._ours
+        else:
+            ome_zarr.write_voxel_size(self._group, voxel_size)
         self.voxel_size = voxel_size
 
     def read(self, roi: Roi) -> npt.NDArray[Any]:
@@ -203,6 +236,8 @@ class VolumeStore:
             If the region leaves the volume.
         """
         roi.check_within(self.shape)
+        if isinstance(self._image, LinkedArray):
+            raise ValueError(f"the intensities of {self.name} are in {self._image.link.path}")
         self._image[roi.slices] = block
 
     def read_unit(self, roi: Roi) -> npt.NDArray[np.float32]:

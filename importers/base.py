@@ -10,8 +10,9 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import numpy.typing as npt
 
-from biosegment.errors import ChoiceError, UnreadableFileError
+from biosegment.errors import ChoiceError, LinkError, UnreadableFileError
 from biosegment.geometry import Roi, VoxelSize
+from biosegment.linked import Link
 from importers.fingerprint import fingerprint
 
 
@@ -152,6 +153,16 @@ class VolumeReader(ABC):
             channels[index] += f" {name}"
         yield "channel", channels, self.choice.channel
         yield "time", [str(index) for index in range(self.info.times)], self.choice.time
+
+    def link(self) -> Link:
+        """Return where the chosen volume can be read in place.
+
+        Raises
+        ------
+        LinkError
+            If it has to be copied: not cut into blocks, or not stored as it is to be seen.
+        """
+        raise LinkError(str(self.path), "volumes of this format are copied")
 
     def fingerprint(self) -> str:
         """Return what tells this volume from others, without reading all of it."""

@@ -38,6 +38,7 @@ def import_volume(
     *,
     choice: Choice = Choice(),  # noqa: B008 (frozen)
     voxel_size: VoxelSize | None = None,
+    link: bool = False,
 ) -> VolumeStore:
     """Copy a volume file or folder into the data root and return it.
 
@@ -60,6 +61,8 @@ def import_volume(
         Which volume of those in the file.
     voxel_size
         What counts instead of what the file tells. A volume that was imported before is corrected.
+    link
+        Do not copy: use the source where it is, as long as it stays there.
 
     Raises
     ------
@@ -67,6 +70,8 @@ def import_volume(
         As :func:`importers.detect.open_volume`.
     ChoiceError
         If there is more than one volume to choose from.
+    LinkError
+        If the source cannot be used in place.
     VoxelSizeError
         If the voxel size that counts is no voxel of a microscope.
     VolumeNameError
@@ -89,10 +94,14 @@ def import_volume(
             size = voxel_size or reader.info.voxel_size
             if size:
                 size.check_plausible(f"in {origin['name']}")
-            store = _resumed(partial, origin, size) or VolumeStore.create(
-                partial, reader.info.shape, reader.info.dtype, size
-            )
-            _fill(store, reader, origin, progress)
+            if link:
+                shutil.rmtree(partial, ignore_errors=True)
+                store = VolumeStore.create_linked(partial, reader.link(), size)
+            else:
+                store = _resumed(partial, origin, size) or VolumeStore.create(
+                    partial, reader.info.shape, reader.info.dtype, size
+                )
+                _fill(store, reader, origin, progress)
             store.finish(intensity_window(store.image), origin)
             partial.rename(final)
     return VolumeStore.open(data_root, name)

@@ -38,6 +38,8 @@ class ProjectPlan:
     """Which volume of those in the source."""
     voxel_size: VoxelSize | None = None
     """What counts instead of what the source tells."""
+    link: bool = False
+    """Use the source where it is instead of a copy."""
     pool: PoolPlan = field(default_factory=PoolPlan)
     """Which tiles become tasks."""
     context: int = 0
@@ -116,6 +118,7 @@ def _import(
         partial(report, "importing slices"),
         choice=plan.choice,
         voxel_size=plan.voxel_size,
+        link=plan.link,
     )
     tiles = plan.pool.tiles(store, partial(report, "looking at tiles"))
     write_tiles(store, tiles, settings.data_root, plan.context, partial(report, "writing tiles"))

@@ -26,7 +26,9 @@ import numpy as np
 import numpy.typing as npt
 from tifffile import PHOTOMETRIC, TiffFile
 
+from biosegment.errors import LinkError
 from biosegment.geometry import Roi
+from biosegment.linked import Link
 from importers.base import Choice, VolumeInfo, VolumeReader, storable_dtype
 from importers.damage import explain_damage
 from importers.tiff_metadata import channel_names, data_bar_notices, tiff_metadata
@@ -95,6 +97,22 @@ class TiffReader(VolumeReader):
             return read_rows(stack.first, start, sample, rows, columns)
         with stack.page(image) as page:
             return read_rectangle(page, sample, rows, columns)
+
+    def link(self) -> Link:
+        """Return where the volume can be read in place: one grey stack of tiled pages."""
+        tiff, info = self._tiff, self.info
+        axes = tiff.series[0].axes
+        if not self._stack.first.is_tiled:
+            reason = "its slices are not cut into tiles"
+        elif self._inverts:
+            reason = "its intensities are stored inverted"
+        elif len(tiff.series) > 1 or info.channels > 1 or info.times > 1 or len(info.files) > 1:
+            reason = "it holds more than one stack"
+        elif len(axes) != 3 or axes[1:] != "YX":
+            reason = f"its axes are {axes}"
+        else:
+            return Link("tiff", str(self.path.resolve()))
+        raise LinkError(str(self.path), reason)
 
     def close(self) -> None:
         """Close the file."""

@@ -35,6 +35,9 @@ def import_command(
     voxel_size: Annotated[
         str | None, typer.Option(help="Edges of a voxel in z, y, x, such as 40,5,5nm.")
     ] = None,
+    link: Annotated[
+        bool, typer.Option("--link", help="Use the file where it is: tiled TIFF, HDF5, Zarr.")
+    ] = False,
     tile: Annotated[int, typer.Option(min=16, max=4096, help="Side of a tile in pixels.")] = 256,
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that grid tiles share.")] = 0,
     pool: Annotated[
@@ -81,6 +84,7 @@ def import_command(
         volume=name or volume_name(stack),
         choice=Choice(dataset, channel, time),
         voxel_size=VoxelSize.parse(voxel_size) if voxel_size else None,
+        link=link,
         pool=_pool_plan(tile, overlap, pool, draw, seed, near, region),
         context=context,
         options={"strategy": strategy, "retrain_every": retrain_every},

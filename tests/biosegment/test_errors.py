@@ -10,6 +10,8 @@ URL = "http://localhost:8080"
 FACTS = {
     "SettingsError": ("REDIS_URL", "must be an address"),
     "BoxError": ("0:10",),
+    "LinkError": ("stack.tif", "its slices are strips"),
+    "LinkBrokenError": ("stack.tif", "no such file"),
     "ChoiceError": ("stack.tif", "channel", ("raw", "labels"), 2),
     "UnsupportedFormatError": ("stack.xyz", {"tiff": "no TIFF header", "mrc": "no map"}),
     "UnreadableFileError": ("stack.tif", "slice 3 is cut short"),
