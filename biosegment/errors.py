@@ -126,6 +126,18 @@ class LabelConfigError(BioSegmentError, ValueError):
         return f"The labelling configuration cannot be used: {self.args[0]}."
 
 
+class LabelValuesError(BioSegmentError, ValueError):
+    """Values of a label file mean no label: ``LabelValuesError(path, values, labels)``."""
+
+    def __str__(self) -> str:
+        path, values, labels = self.args
+        return (
+            f"What {path} means by {', '.join(map(str, values))} is not known: the project has the "
+            f"labels {', '.join(labels)}; say for each value which it is, as in "
+            f"--map {values[0]}={labels[0]}, or nothing after = for background."
+        )
+
+
 class TaskError(BioSegmentError, ValueError):
     """A task or its annotation is unusable: ``TaskError(task_id, reason)``."""
 

@@ -19,6 +19,7 @@ BACKGROUND: Final = "background"
 UNKNOWN: Final = 255
 """Mask value of a pixel that nobody has said anything about."""
 MAX_CLASSES: Final = UNKNOWN
+NO_BACKGROUND: Final = "it has no label 'background', which sparse annotations need"
 
 # Distinguishable on grey EM images, also for the common kinds of colour blindness (after
 # P. Tol, "Colour schemes", SRON/EPS/TN/09-002, bright and vibrant schemes).

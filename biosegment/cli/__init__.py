@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from biosegment import __version__
+from biosegment.cli.annotations import annotations
 from biosegment.cli.benchmark import benchmark
 from biosegment.cli.console import errors
 from biosegment.cli.demo import demo
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(up)
 app.command("import")(import_command)
+app.command()(annotations)
 app.command()(formats)
 app.command()(info)
 app.command()(status)

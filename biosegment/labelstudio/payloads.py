@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from biosegment.brush import decode_mask, encode_mask
-from biosegment.errors import TaskError
-from biosegment.labels import UNKNOWN, LabelMap
+from biosegment.errors import LabelConfigError, TaskError
+from biosegment.labels import BACKGROUND, NO_BACKGROUND, UNKNOWN, LabelMap
 from biosegment.tiles import TILES, Tile, context_tiles, tile_image_path
 
 Json = dict[str, Any]
@@ -147,6 +147,33 @@ def prediction_regions(
                     region["item_index"] = item_index
                 regions.append(region)
     return regions
+
+
+def annotation_regions(mask: Mask, label_map: LabelMap) -> list[Json]:
+    """Return the brush regions that :func:`annotated_masks` reads as exactly this mask.
+
+    Where a pixel is unknown, background is painted: that makes the annotation sparse.
+
+    Parameters
+    ----------
+    mask : ndarray of uint8, shape (H, W)
+        Class integers of the configuration, or `UNKNOWN` (255).
+    label_map
+        Of the project's labelling configuration.
+
+    Raises
+    ------
+    LabelConfigError
+        If a pixel is unknown, and the configuration has no brush for background.
+    """
+    unknown = mask == UNKNOWN
+    painted = np.where(unknown, np.uint8(0), mask)
+    regions = prediction_regions([painted], label_map.names, label_map)
+    if not unknown.any():
+        return regions
+    if not label_map.has_background_brush:
+        raise LabelConfigError(NO_BACKGROUND)
+    return [_region(mask == 0, BACKGROUND, label_map), *regions]
 
 
 def _region(mask: npt.NDArray[np.bool_], name: str, label_map: LabelMap) -> Json:

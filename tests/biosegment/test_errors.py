@@ -10,6 +10,7 @@ URL = "http://localhost:8080"
 FACTS = {
     "SettingsError": ("REDIS_URL", "must be an address"),
     "BoxError": ("0:10",),
+    "LabelValuesError": ("labels.tif", (3, 7), ("cell", "vesicle")),
     "LinkError": ("stack.tif", "its slices are strips"),
     "LinkBrokenError": ("stack.tif", "no such file"),
     "ChoiceError": ("stack.tif", "channel", ("raw", "labels"), 2),

@@ -1,0 +1,93 @@
+"""What the values of a label file mean in a project."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from biosegment.errors import LabelConfigError, LabelValuesError, SettingsError
+from biosegment.labels import BACKGROUND, NO_BACKGROUND, UNKNOWN, LabelMap
+
+
+@dataclass(frozen=True, slots=True)
+class LabelValues:
+    """The labels of a file's values; 0 is background if nothing else is said."""
+
+    labels: Mapping[int, str] = field(default_factory=dict)
+    """Label of each value; none for a project of one label, to which every other value belongs."""
+    unknown: int | None = None
+    """Value of voxels that nobody has said anything about."""
+
+    @classmethod
+    def parse(cls, text: str, unknown: int | None = None) -> "LabelValues":
+        """Return what ``1=mitochondria,2=vesicles,3=`` says; nothing after = is background.
+
+        Raises
+        ------
+        SettingsError
+            If it is not such a list.
+        """
+        labels: dict[int, str] = {}
+        for part in text.split(","):
+            value, equals, label = part.partition("=")
+            if not equals or not value.strip().isdecimal():
+                reason = f"is a list of value=label such as 1=mitochondria,2=vesicles, not {text}"
+                raise SettingsError("--map", reason)
+            labels[int(value)] = label.strip() or BACKGROUND
+        return cls(labels, unknown)
+
+    def checked(self, label_map: LabelMap) -> "LabelValues":
+        """Return these values, if the project has all their labels.
+
+        Raises
+        ------
+        LabelConfigError
+            If it lacks one, or a brush for background, which unknown voxels need.
+        """
+        if self.unknown is not None and not label_map.has_background_brush:
+            raise LabelConfigError(NO_BACKGROUND)
+        for label in self.labels.values():
+            label_map.index(label)
+        return self
+
+    def masks(
+        self, path: str, values: npt.NDArray[np.generic], label_map: LabelMap
+    ) -> npt.NDArray[np.uint8]:
+        """Return the project's class integers of a file's values.
+
+        Parameters
+        ----------
+        path : str
+            The file, for the message.
+        values : ndarray of integers or floats, any shape
+        label_map : LabelMap
+            Of the project.
+
+        Returns
+        -------
+        ndarray of uint8, the same shape
+            `UNKNOWN` (255) where nothing is known.
+
+        Raises
+        ------
+        LabelValuesError
+            If a value has no label.
+        """
+        found, places = np.unique(values, return_inverse=True)
+        classes = np.zeros(len(found), np.uint8)
+        strange = []
+        for index, value in enumerate(found.tolist()):
+            if self.unknown is not None and value == self.unknown:
+                classes[index] = UNKNOWN
+            elif value in self.labels:
+                classes[index] = label_map.index(self.labels[value])
+            elif value == 0:
+                classes[index] = 0
+            elif not self.labels and len(label_map.names) == 2:
+                classes[index] = 1
+            else:
+                strange.append(value)
+        if strange:
+            raise LabelValuesError(path, tuple(strange[:20]), label_map.names[1:])
+        return classes[places].reshape(values.shape)

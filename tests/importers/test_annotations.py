@@ -1,0 +1,134 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import tifffile
+
+from biosegment.errors import LabelsMismatchError, LabelValuesError, ProjectNotFoundError
+from biosegment.labels import UNKNOWN, LabelMap
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.labelstudio.payloads import annotated_masks, tile_of
+from importers.annotations import import_annotations
+from importers.label_values import LabelValues
+from importers.pool import PoolPlan
+from importers.project import ProjectPlan, import_project
+
+pytestmark = pytest.mark.stack
+
+SHAPE = (4, 96, 130)
+MAP = LabelValues.parse("3=cell,7=vesicle", unknown=200)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """Values 3 and 7 in blocks, and a corner of every slice that nobody looked at."""
+    rng = np.random.default_rng(0)
+    values = np.kron(rng.choice([0, 0, 3, 7], (4, 12, 13)), np.ones((1, 8, 10), int))
+    values[:, :30, :20] = 200
+    return values.astype("uint8")
+
+
+@pytest.fixture
+def client(stack):
+    with LabelStudioClient(stack.settings) as client:
+        yield client
+
+
+@pytest.fixture
+def made(request, stack, tmp_path, truth):
+    """A project of its own for each test; returns what brings the labels in."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name[-45:]).strip("-")
+    volume = np.random.default_rng(1).integers(0, 256, SHAPE, "uint8")
+    tifffile.imwrite(tmp_path / "raw.tif", volume, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "labels.tif", truth, photometric="minisblack")
+    plan = ProjectPlan(
+        title=name,
+        labels=["background", "cell", "vesicle"],
+        volume=name,
+        pool=PoolPlan(tile_px=32, draw="random", count=5),
+        options={"retrain_every": 1000},
+    )
+
+    def make(**changes):
+        imported = import_project(
+            tmp_path / "raw.tif", replace(plan, **changes), stack.settings, lambda *_: None
+        )
+
+        def bring(values=MAP, path=tmp_path / "labels.tif"):
+            return import_annotations(path, name, values, stack.settings, lambda *_: None)
+
+        return imported, bring
+
+    return make
+
+
+def expected(truth, tile):
+    values = truth[tile.roi.slices][0]
+    classes = np.select([values == 3, values == 7, values == 200], [1, 2, UNKNOWN], 0)
+    return classes.astype("uint8")
+
+
+def annotated(client, project_id):
+    """Return the masks of every annotated tile, as the training reads them."""
+    label_map = LabelMap.from_config(client.project(project_id)["label_config"])
+    masks = {}
+    for task in client.annotated_tasks(project_id):
+        masks.update(annotated_masks(task, label_map))
+    return masks
+
+
+@pytest.mark.parametrize("context", [0, 1])
+def test_labels_become_annotations_pixel_for_pixel(made, client, truth, context):
+    imported, bring = made(context=context)
+    done = bring()
+    masks = annotated(client, imported.project_id)
+    assert done.annotated == len(masks) >= 5
+    assert done.added == done.annotated - 5
+    for tile, mask in masks.items():
+        np.testing.assert_array_equal(mask, expected(truth, tile))
+    again = bring()
+    assert (again.annotated, again.added, again.skipped) == (0, 0, done.annotated)
+
+
+def test_tiles_are_added_where_the_file_has_labels(made, client, truth):
+    imported, bring = made()
+    bring()
+    covered = np.zeros(SHAPE, bool)
+    for task in client.tasks(imported.project_id):
+        covered[tile_of(task).roi.slices] = True
+    assert covered[(truth == 3) | (truth == 7)].mean() > 0.8
+
+
+def test_what_was_annotated_before_stays(made, client):
+    imported, bring = made()
+    task = client.tasks(imported.project_id)[0]
+    client.annotate(task["id"], [], 1.0)
+    assert bring().skipped == 1
+    assert not annotated(client, imported.project_id)[tile_of(task)].any()
+
+
+def test_nothing_is_made_of_labels_that_do_not_fit(made, client, tmp_path, truth):
+    imported, bring = made()
+    with pytest.raises(LabelValuesError, match="200"):
+        bring(LabelValues.parse("3=cell,7=vesicle"))
+    tifffile.imwrite(tmp_path / "other.tif", truth[:, :64], photometric="minisblack")
+    with pytest.raises(LabelsMismatchError, match="4 x 64 x 130"):
+        bring(path=tmp_path / "other.tif")
+    assert annotated(client, imported.project_id) == {}
+    assert len(client.tasks(imported.project_id)) == 5
+
+
+def test_a_project_that_is_not_there_is_told(stack, tmp_path, truth):
+    tifffile.imwrite(tmp_path / "labels.tif", truth, photometric="minisblack")
+    with pytest.raises(ProjectNotFoundError):
+        import_annotations(tmp_path / "labels.tif", "gone", MAP, stack.settings, lambda *_: None)
+
+
+def test_the_command_line_annotates(made, stack, tmp_path):
+    imported, _ = made()
+    done = stack.cli(
+        "annotations", str(tmp_path / "labels.tif"), "--project", str(imported.project_id),
+        "--map", "3=cell,7=vesicle", "--unknown", "200",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "tasks annotated" in done.stdout
