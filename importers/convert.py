@@ -5,6 +5,7 @@ killed or interrupted leaves that folder, and the same import goes on there.
 """
 
 import fcntl
+import os
 import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +19,16 @@ import numpy as np
 import numpy.typing as npt
 
 from biosegment.disk import explain_full_disk
-from biosegment.errors import LabelsMismatchError, VolumeExistsError, VolumeNotFoundError
+from biosegment.errors import LabelsMismatchError, LinkError, VolumeExistsError, VolumeNotFoundError
 from biosegment.geometry import Roi, VoxelSize
 from biosegment.ome_zarr import SHARD_PX
 from biosegment.progress import Progress, ignore
 from biosegment.store import VolumeStore, volume_path
 from importers.base import Choice, VolumeInfo, VolumeReader, describe_shape
 from importers.detect import open_volume
+from importers.preprocessing.base import Step
+from importers.preprocessing.parse import step_text
+from importers.preprocessing.reader import Preprocessed
 from importers.window import intensity_window
 
 _LARGE_SLICE_BYTES: Final = 2**28
@@ -39,6 +43,7 @@ def import_volume(
     choice: Choice = Choice(),  # noqa: B008 (frozen)
     voxel_size: VoxelSize | None = None,
     link: bool = False,
+    steps: Sequence[Step] = (),
 ) -> VolumeStore:
     """Copy a volume file or folder into the data root and return it.
 
@@ -63,6 +68,8 @@ def import_volume(
         What counts instead of what the file tells. A volume that was imported before is corrected.
     link
         Do not copy: use the source where it is, as long as it stays there.
+    steps
+        Preprocessing, in its order. The same source with other steps is another volume.
 
     Raises
     ------
@@ -71,37 +78,43 @@ def import_volume(
     ChoiceError
         If there is more than one volume to choose from.
     LinkError
-        If the source cannot be used in place.
+        If the source cannot be used in place, or steps are to be applied to it.
     VoxelSizeError
         If the voxel size that counts is no voxel of a microscope.
     VolumeNameError
         If `name` cannot name a volume.
     VolumeExistsError
         If another source was imported under this name.
+    SettingsError
+        If a step cannot be applied to this volume.
     DiskFullError
         If the disk is too small.
     """
     final = volume_path(data_root, name)
+    if link and steps:
+        raise LinkError(str(source), "what is preprocessed has to be a copy")
     with open_volume(source, choice) as reader, explain_full_disk(data_root):
         reader.check_chosen()
-        origin = _origin(reader)
+        recorded_size = voxel_size or reader.info.voxel_size
+        volume = Preprocessed(reader, steps, recorded_size) if steps else reader
+        size = volume.info.voxel_size if steps else recorded_size
+        origin = _origin(reader, steps)
         with _alone(final) as partial:
             if final.exists():
                 store = _existing(data_root, name, origin)
-                if voxel_size and voxel_size != store.voxel_size:
-                    store.set_voxel_size(voxel_size)
+                if voxel_size and size and size != store.voxel_size:
+                    store.set_voxel_size(size)
                 return store
-            size = voxel_size or reader.info.voxel_size
-            if size:
-                size.check_plausible(f"in {origin['name']}")
+            if recorded_size:
+                recorded_size.check_plausible(f"in {origin['name']}")
             if link:
                 shutil.rmtree(partial, ignore_errors=True)
                 store = VolumeStore.create_linked(partial, reader.link(), size)
             else:
                 store = _resumed(partial, origin, size) or VolumeStore.create(
-                    partial, reader.info.shape, reader.info.dtype, size
+                    partial, volume.info.shape, volume.info.dtype, size
                 )
-                _fill(store, reader, origin, progress)
+                _fill(store, volume, origin, progress)
             store.finish(intensity_window(store.image), origin)
             partial.rename(final)
     return VolumeStore.open(data_root, name)
@@ -191,8 +204,15 @@ def _resumed(
     return None
 
 
-def _origin(reader: VolumeReader) -> Mapping[str, Any]:
-    """Return what is kept of a source: which volume of which file, and what that file told."""
+def _origin(reader: VolumeReader, steps: Sequence[Step] = ()) -> Mapping[str, Any]:
+    """Return what is kept of a source: which volume of which file, and what that file told.
+
+    What was preprocessed is no copy of its source, so where that lies is kept, too.
+    """
+    preprocessing = {
+        "path": os.path.abspath(reader.path),
+        "preprocess": [step_text(step) for step in steps],
+    }
     return {
         "name": reader.path.name,
         "fingerprint": reader.fingerprint(),
@@ -201,12 +221,13 @@ def _origin(reader: VolumeReader) -> Mapping[str, Any]:
         "time": reader.choice.time or 0,
         "metadata": dict(reader.info.metadata),
         "notices": list(reader.info.notices),
+        **(preprocessing if steps else {}),
     }
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Tell whether two origins are the same volume."""
-    which = ("fingerprint", "dataset", "channel", "time")
+    which = ("fingerprint", "dataset", "channel", "time", "preprocess")
     return all((one.get(key) or 0) == (other.get(key) or 0) for key in which)
 
 
@@ -217,6 +238,9 @@ def _existing(data_root: Path, name: str, origin: Mapping[str, Any]) -> VolumeSt
         raise VolumeExistsError(name, "its folder is not a complete volume") from exc
     if not _same(store.source, origin):
         detail = f"{store.source['name']}, {describe_shape(store.shape)} voxels"
+        steps = store.source.get("preprocess", [])
+        if steps != origin.get("preprocess", []):
+            detail += f", {', '.join(steps) or 'not preprocessed'}"
         raise VolumeExistsError(name, detail)
     return store
 
@@ -232,14 +256,17 @@ def _has_labels(
 
 
 def _fill(
-    store: VolumeStore, reader: VolumeReader, origin: Mapping[str, Any], progress: Progress
+    store: VolumeStore,
+    volume: VolumeReader | Preprocessed,
+    origin: Mapping[str, Any],
+    progress: Progress,
 ) -> None:
     """Write what is not written yet: the full resolution, then the coarser levels."""
-    blocks, coarser = list(_blocks(reader.info)), store.pyramid_steps()
+    blocks, coarser = list(_blocks(volume.info)), store.pyramid_steps()
     total = len(blocks) + len(coarser)
     done = store.marked[0]
     progress(done, total)
-    for roi, voxels in _read_ahead(reader, blocks[done:]):
+    for roi, voxels in _read_ahead(volume, blocks[done:]):
         store.write(roi, voxels)
         done += 1
         store.mark(done, origin)
@@ -263,15 +290,15 @@ def _blocks(info: VolumeInfo) -> Iterator[Roi]:
 
 
 def _read_ahead(
-    reader: VolumeReader, blocks: Sequence[Roi]
+    volume: VolumeReader | Preprocessed, blocks: Sequence[Roi]
 ) -> Iterator[tuple[Roi, npt.NDArray[Any]]]:
     """Yield each block with its voxels, while the next one is being read."""
     with ThreadPoolExecutor(1) as thread:
-        coming = deque(thread.submit(reader.read, roi) for roi in blocks[:1])
+        coming = deque(thread.submit(volume.read, roi) for roi in blocks[:1])
         for roi, following in zip_longest(blocks, blocks[1:]):
             voxels = coming.popleft().result()
             if following is not None:
-                coming.append(thread.submit(reader.read, following))
+                coming.append(thread.submit(volume.read, following))
             yield roi, voxels
 
 

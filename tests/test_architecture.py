@@ -12,7 +12,9 @@ import pytest
 
 import importers
 from biosegment.registry import LazyRegistry
+from importers import preprocessing
 from importers.base import VolumeReader
+from importers.preprocessing.base import Step
 from ml_backend import strategies
 from ml_backend.strategies.base import QueryStrategy
 
@@ -137,9 +139,10 @@ def test_importing_needs_nothing_of_the_backend():
     ("package", "family", "kind"),
     [
         ("importers", importers.READERS, VolumeReader),
+        ("importers.preprocessing", preprocessing.STEPS, Step),
         ("ml_backend.strategies", strategies.STRATEGIES, QueryStrategy),
     ],
-    ids=["readers", "strategies"],
+    ids=["readers", "steps", "strategies"],
 )
 def test_every_member_of_a_family_loads(package: str, family: LazyRegistry, kind: type[ABC]):
     assert family

@@ -9,6 +9,7 @@ import pytest
 from biosegment.cli import app
 from biosegment.settings import LoopOptions, Settings
 from importers import READERS
+from importers.preprocessing import STEPS
 from ml_backend.strategies import STRATEGIES
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +42,11 @@ def test_every_reader_is_described():
     table = (ROOT / "docs" / "formats.md").read_text()
     for name in READERS:
         assert f"`{name}`" in table
+
+
+@pytest.mark.parametrize("name", [*STEPS])
+def test_every_preprocessing_step_is_described(name):
+    assert f"| `{name}` |" in (ROOT / "docs" / "formats.md").read_text()
 
 
 def test_links_lead_somewhere():

@@ -5,7 +5,8 @@ The method of K. Zuiderveld, "Contrast Limited Adaptive Histogram Equalization",
 after clipping, and a pixel is mapped by the four regions around it, weighted by their distance. It
 differs in three points, so that a part of a slice gives what the whole slice gives: regions divide
 the slice evenly and lie where they lie whatever part is read; the histogram spans the volume's
-percentiles, not a block's extremes; and what is clipped is given to all bins alike, once.
+percentiles, not a block's extremes; and what is clipped is given to all bins alike, at a level that
+keeps the limit.
 """
 
 from collections.abc import Iterator, Mapping
@@ -31,7 +32,7 @@ class Clahe(Step):
     region_px: int = 128
     """Side of a region, to the nearest that divides the slice evenly."""
     slope: float = 3.0
-    """How many times contrast may grow, about; 1 changes little."""
+    """How many times contrast may grow; 1 changes nothing."""
 
     def __post_init__(self) -> None:
         if not 16 <= self.region_px <= 1024:
@@ -75,9 +76,16 @@ class Clahe(Step):
         return _Axis(shape[1], self.region_px), _Axis(shape[2], self.region_px)
 
     def _map(self, bins: npt.NDArray[np.intp]) -> "_Map":
-        """Return the grey-level map of one region: a clipped, cumulated histogram."""
+        """Return the grey-level map of one region: a clipped, cumulated histogram.
+
+        Clipped where what is above, given to all bins alike, brings the highest to the limit; that
+        is the least of the levels at which the k highest would be brought there.
+        """
         counts = np.bincount(bins.ravel(), minlength=_BINS)
-        clipped = np.minimum(counts, self.slope * bins.size / _BINS)
+        falling = np.sort(counts)[::-1]
+        highest = np.cumsum(falling) - falling
+        levels = (self.slope * bins.size - highest) / np.arange(_BINS, 0, -1)
+        clipped = np.minimum(counts, levels.min())
         shares = (clipped + (bins.size - clipped.sum()) / _BINS) / bins.size
         starts = np.cumsum(shares) - shares
         return starts.astype(np.float32), shares.astype(np.float32)
