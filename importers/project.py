@@ -19,6 +19,7 @@ from biosegment.tiles import Tile, spread
 from importers.base import Choice
 from importers.convert import import_volume
 from importers.pool import PoolPlan
+from importers.preprocessing.base import Step
 from importers.tiles import write_tiles
 
 logger = logging.getLogger(__name__)
@@ -40,6 +41,8 @@ class ProjectPlan:
     """What counts instead of what the source tells."""
     link: bool = False
     """Use the source where it is instead of a copy."""
+    steps: Sequence[Step] = ()
+    """Preprocessing of the volume."""
     pool: PoolPlan = field(default_factory=PoolPlan)
     """Which tiles become tasks."""
     context: int = 0
@@ -119,6 +122,7 @@ def _import(
         choice=plan.choice,
         voxel_size=plan.voxel_size,
         link=plan.link,
+        steps=plan.steps,
     )
     tiles = plan.pool.tiles(store, partial(report, "looking at tiles"))
     write_tiles(store, tiles, settings.data_root, plan.context, partial(report, "writing tiles"))

@@ -38,6 +38,10 @@ def import_command(
     link: Annotated[
         bool, typer.Option("--link", help="Use the file where it is: tiled TIFF, HDF5, Zarr.")
     ] = False,
+    preprocess: Annotated[
+        str | None,
+        typer.Option(help="Steps such as normalise=slice,clahe,bin=1x2x2,denoise=tv,invert."),
+    ] = None,
     tile: Annotated[int, typer.Option(min=16, max=4096, help="Side of a tile in pixels.")] = 256,
     overlap: Annotated[int, typer.Option(min=0, help="Pixels that grid tiles share.")] = 0,
     pool: Annotated[
@@ -73,6 +77,7 @@ def import_command(
     Studio given by LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY. The same import again adds nothing.
     """
     from importers.base import Choice
+    from importers.preprocessing.parse import parse_steps
     from importers.project import ProjectPlan
     from ml_backend.strategies import strategy_named
 
@@ -85,6 +90,7 @@ def import_command(
         choice=Choice(dataset, channel, time),
         voxel_size=VoxelSize.parse(voxel_size) if voxel_size else None,
         link=link,
+        steps=parse_steps(preprocess) if preprocess is not None else (),
         pool=_pool_plan(tile, overlap, pool, draw, seed, near, region),
         context=context,
         options={"strategy": strategy, "retrain_every": retrain_every},

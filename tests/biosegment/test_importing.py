@@ -3,13 +3,16 @@ from functools import partial
 import pytest
 import tifffile
 from PIL import Image
+from typer.testing import CliRunner
 
-from biosegment.cli import importing
+from biosegment.cli import app, importing
 from biosegment.cli.console import console
 from biosegment.geometry import VoxelSize
 from biosegment.settings import LoopOptions, Settings
 from importers import project
 from importers.convert import import_volume
+from importers.preprocessing.bin import Bin
+from importers.preprocessing.invert import Invert
 from importers.project import ImportedProject, ProjectPlan
 from importers.testing import example
 
@@ -50,3 +53,12 @@ def test_a_gap_in_the_numbering_is_told_at_the_import(shown, tmp_path):
     for z in (1, 2, 3, 5):
         Image.new("L", (4, 3)).save(folder / f"s{z}.png")
     assert "Slice 4 is missing between s3.png and s5.png." in shown(folder)
+
+
+def test_preprocessing_steps_reach_the_import(monkeypatch):
+    plans = []
+    monkeypatch.setattr(importing, "import_and_show", lambda _, plan, __: plans.append(plan))
+    command = ["import", "a.tif", "--project", "EM", "--labels", "cell"]
+    done = CliRunner().invoke(app, [*command, "--preprocess", "bin=2,invert"])
+    assert done.exit_code == 0, done.output
+    assert plans[0].steps == (Bin((2, 2, 2)), Invert())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from biosegment.errors import SettingsError, VolumeExistsError
+from biosegment.errors import LinkError, SettingsError, VolumeExistsError
 from biosegment.geometry import Roi, VoxelSize
 from importers.base import Choice
 from importers.convert import import_volume
@@ -110,6 +110,11 @@ def test_an_interrupted_import_goes_on_with_the_same_steps_only(
 def test_a_voxel_size_that_is_given_is_that_of_the_file(source, tmp_path):
     assert load(source, tmp_path, voxel_size=VoxelSize(30, 6, 6)).voxel_size.zyx == (30, 12, 12)
     assert load(source, tmp_path, voxel_size=VoxelSize(50, 7, 7)).voxel_size.zyx == (50, 14, 14)
+
+
+def test_a_linked_volume_cannot_be_preprocessed(source, tmp_path):
+    with pytest.raises(LinkError, match="preprocessed has to be a copy"):
+        load(source, tmp_path, link=True)
 
 
 def test_a_step_that_does_not_fit_leaves_nothing(source, tmp_path):
