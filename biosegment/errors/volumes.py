@@ -1,0 +1,149 @@
+"""Errors of files, volumes and what lies in them."""
+
+from pathlib import Path
+
+from biosegment.errors.base import BioSegmentError
+
+
+class SourceNotFoundError(BioSegmentError, LookupError):
+    """Nothing lies at the path that was to be imported: ``SourceNotFoundError(path)``."""
+
+    def __str__(self) -> str:
+        (path,) = self.args
+        return f"There is no file or folder {path}; check the path."
+
+
+class UnsupportedFormatError(BioSegmentError, ValueError):
+    """No reader takes this file: ``UnsupportedFormatError(path, {reader: why it refused})``."""
+
+    def __str__(self) -> str:
+        path, refusals = self.args
+        tried = "; ".join(f"{reader}: {why}" for reader, why in refusals.items())
+        return f"No reader can open {path} ({tried or 'no reader knows this kind of file'})."
+
+
+class UnreadableFileError(BioSegmentError, ValueError):
+    """A file is damaged or inconsistent: ``UnreadableFileError(path, reason)``."""
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return f"{path} cannot be read: {reason}."
+
+
+class ChoiceError(BioSegmentError, ValueError):
+    """A file holds several volumes: ``ChoiceError(path, axis, names, what was chosen or None)``."""
+
+    def __str__(self) -> str:
+        path, axis, names, chosen = self.args
+        several = f"{path} has {len(names)} {axis}s" if len(names) > 1 else f"{path} has one {axis}"
+        listed = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+        fault = "" if chosen is None else f" and no {axis} {chosen}"
+        return f"{several} ({listed}){fault}: choose with --{axis}."
+
+
+class VoxelSizeError(BioSegmentError, ValueError):
+    """A voxel size cannot be used: ``VoxelSizeError(size, reason)``."""
+
+    def __str__(self) -> str:
+        size, reason = self.args
+        return (
+            f"The voxel size {size} cannot be used: {reason}; give the edges in z, y and x with "
+            "their unit, such as --voxel-size 40,5,5nm."
+        )
+
+
+class MissingExtraError(BioSegmentError, ImportError):
+    """A format's library is not installed: ``MissingExtraError(file or format, extra)``."""
+
+    def __str__(self) -> str:
+        wanted_for, extra = self.args
+        return (
+            f"{wanted_for} needs a library that is not installed; get it with "
+            f'pip install "biosegment[{extra}]".'
+        )
+
+
+class LinkError(BioSegmentError, ValueError):
+    """A source cannot be used in place: ``LinkError(path, reason)``."""
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return f"{path} cannot be used where it is: {reason}; import it without --link."
+
+
+class LinkBrokenError(BioSegmentError, LookupError):
+    """A source that is used in place is not as it was: ``LinkBrokenError(path, reason)``."""
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return f"The linked volume {path} cannot be read ({reason}); put it back to where it was."
+
+
+class VolumeNameError(BioSegmentError, ValueError):
+    """A volume cannot be called this: ``VolumeNameError(name)``."""
+
+    def __str__(self) -> str:
+        (name,) = self.args
+        return (
+            f"{name!r} cannot name a volume; use up to 100 letters, digits, dots, dashes or "
+            "underscores, beginning with a letter or digit."
+        )
+
+
+class VolumeNotFoundError(BioSegmentError, LookupError):
+    """The data root has no such volume: ``VolumeNotFoundError(name, data_root)``."""
+
+    def __str__(self) -> str:
+        name, data_root = self.args
+        return f"There is no volume {name!r} under {Path(data_root) / 'volumes'}; import it first."
+
+
+class VolumeExistsError(BioSegmentError, FileExistsError):
+    """Another volume already has this name: ``VolumeExistsError(name, detail)``."""
+
+    def __str__(self) -> str:
+        name, detail = self.args
+        return (
+            f"A different volume is already imported as {name!r} ({detail}); give another --name."
+        )
+
+
+class RegionError(BioSegmentError, ValueError):
+    """A region or tile lies outside its volume: ``RegionError(region, shape)``."""
+
+    def __str__(self) -> str:
+        region, shape = self.args
+        return f"{region} does not fit in a volume of shape {tuple(shape)} (z, y, x)."
+
+
+class BoxError(BioSegmentError, ValueError):
+    """A part of a volume is not told as it should be: ``BoxError(text)``."""
+
+    def __str__(self) -> str:
+        (text,) = self.args
+        return f"{text!r} is no region: give from:to along z, y and x, such as 0:10,:,100:600."
+
+
+class LabelsNotFoundError(BioSegmentError, LookupError):
+    """A volume has no such label image: ``LabelsNotFoundError(name, volume, known names)``."""
+
+    def __str__(self) -> str:
+        name, volume, known = self.args
+        has = ", ".join(known) or "none"
+        return f"The volume {volume!r} has no labels {name!r} (it has: {has})."
+
+
+class LabelsMismatchError(BioSegmentError, ValueError):
+    """A label image does not belong to its volume: ``LabelsMismatchError(path, reason)``."""
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return f"{path} cannot be the labels of this volume: {reason}."
+
+
+class SampleError(BioSegmentError):
+    """A sample volume cannot be had: ``SampleError(name, reason)``."""
+
+    def __str__(self) -> str:
+        name, reason = self.args
+        return f"The sample {name} cannot be had ({reason})."
