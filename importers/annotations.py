@@ -101,7 +101,8 @@ def import_annotations(
                 f"{describe_shape(store.shape)} (z, y, x)"
             )
             raise LabelsMismatchError(str(source), reason)
-        work = _Work(client, found["id"], reader, values.checked(label_map), label_map, store)
+        values = values.named(str(source), reader.info.label_names, label_map).checked(label_map)
+        work = _Work(client, found["id"], reader, values, label_map, store)
         return work.run(tasks, settings.data_root, report)
 
 

@@ -52,6 +52,8 @@ class VolumeInfo:
     """Extent (z, y, x) of the blocks that can be decoded alone; None for whole slices."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """What the file tells of the acquisition, as text: dwell time, instrument, …"""
+    label_names: Mapping[int, str] = field(default_factory=dict)
+    """What values mean, where the file tells: it then holds labels."""
     notices: tuple[str, ...] = ()
     """What its owner should know of it, each a sentence without its full stop."""
 

@@ -1,7 +1,7 @@
 """What the values of a label file mean in a project."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,35 @@ class LabelValues:
         for label in self.labels.values():
             label_map.index(label)
         return self
+
+    def named(self, path: str, names: Mapping[int, str], label_map: LabelMap) -> "LabelValues":
+        """Return what the names in a file say, unless something was said already.
+
+        A name is that of a label if they are equal but for upper and lower case.
+
+        Parameters
+        ----------
+        path : str
+            The file, for the message.
+        names : mapping of int to str
+            Of the file's values; none where it does not tell.
+        label_map : LabelMap
+            Of the project.
+
+        Raises
+        ------
+        LabelValuesError
+            If a name is none of the project's labels.
+        """
+        if self.labels or not names:
+            return self
+        known = {label.casefold(): label for label in label_map.names}
+        strange = {value for value, name in names.items() if name.casefold() not in known}
+        if strange:
+            told = tuple(f"{value} ({names[value]})" for value in sorted(strange))
+            raise LabelValuesError(path, told, label_map.names[1:])
+        labels = {value: known[name.casefold()] for value, name in names.items()}
+        return replace(self, labels=labels)
 
     def masks(
         self, path: str, values: npt.NDArray[np.generic], label_map: LabelMap

@@ -24,7 +24,7 @@ Examples
 
 import bz2
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -79,7 +79,9 @@ class NrrdReader(RawReader):
             if isinstance(text, str) and name not in _TECHNICAL
         }
         info = array.info(self.path, nrrd_voxel_size(header, axes), metadata)
-        return array, replace(info, files=tuple(dict.fromkeys((self.path, self._data))))
+        files = tuple(dict.fromkeys((self.path, self._data)))
+        names = _segment_names(header, self.choice.channel or 0)
+        return array, replace(info, files=files, label_names=names)
 
     def _find_data(self, header: dict[str, Any], size: int) -> int:
         """Find where the data, or what is to be unpacked, begin; return what to skip then."""
@@ -121,6 +123,19 @@ class NrrdReader(RawReader):
                 return unpacked(self._data, _numbers(file, self._array.dtype), size, most)
         reason = f"its encoding is {self._encoding}; raw, gzip, bzip2 and text can be read"
         raise UnreadableFileError(str(self.path), reason)
+
+
+def _segment_names(header: Mapping[str, Any], layer: int) -> dict[int, str]:
+    """Return the names of the segments of 3D Slicer that lie in a layer, by their value."""
+    names: dict[int, str] = {}
+    for field, name in header.items():
+        segment, is_name, _ = field.partition("_Name")
+        if not is_name or field != f"{segment}_Name" or not segment.startswith("Segment"):
+            continue
+        value = str(header.get(f"{segment}_LabelValue", 1))
+        if value.isdecimal() and str(header.get(f"{segment}_Layer", 0)) == str(layer):
+            names[int(value)] = str(name)
+    return names
 
 
 def _header_lines(path: Path, file: IO[bytes]) -> list[str]:

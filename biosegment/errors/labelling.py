@@ -18,7 +18,7 @@ class LabelValuesError(BioSegmentError, ValueError):
         return (
             f"What {path} means by {', '.join(map(str, values))} is not known: the project has the "
             f"labels {', '.join(labels)}; say for each value which it is, as in "
-            f"--map {values[0]}={labels[0]}, or nothing after = for background."
+            f"--map {str(values[0]).split()[0]}={labels[0]}, or nothing after = for background."
         )
 
 

@@ -48,3 +48,18 @@ def test_unknown_voxels_need_a_background_brush():
     LabelValues(unknown=255).checked(TWO)
     with pytest.raises(LabelConfigError, match="background"):
         LabelValues(unknown=255).checked(ONE)
+
+
+def test_names_in_the_file_are_matched():
+    values = LabelValues(unknown=255).named("f", {3: "Vesicle", 7: "CELL"}, TWO)
+    np.testing.assert_array_equal(values.masks("f", VALUES, TWO), [[0, 2], [1, 255]])
+
+
+def test_what_the_user_says_counts_more_than_names():
+    said = LabelValues({3: "cell"})
+    assert said.named("f", {3: "vesicle"}, TWO) == said
+
+
+def test_names_that_are_no_labels_are_listed():
+    with pytest.raises(LabelValuesError, match=r"7 \(nucleus\) .*--map 7=cell"):
+        LabelValues().named("f", {3: "cell", 7: "nucleus"}, ONE)

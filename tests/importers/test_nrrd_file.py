@@ -96,6 +96,8 @@ def test_segments_of_slicer_are_label_values_with_their_names_told(real_formats)
         "left lung",
     )
     assert np.unique(read_all(path)).tolist() == list(range(8))
+    assert sorted(info.label_names) == list(range(1, 8))
+    assert info.label_names[6] == "left lung"
 
 
 def test_overlapping_segments_of_slicer_are_channels(real_formats):
