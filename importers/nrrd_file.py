@@ -24,6 +24,7 @@ Examples
 
 import bz2
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -129,12 +130,9 @@ def _segment_names(header: Mapping[str, Any], layer: int) -> dict[int, str]:
     """Return the names of the segments of 3D Slicer that lie in a layer, by their value."""
     names: dict[int, str] = {}
     for field, name in header.items():
-        segment, is_name, _ = field.partition("_Name")
-        if not is_name or field != f"{segment}_Name" or not segment.startswith("Segment"):
-            continue
-        value = str(header.get(f"{segment}_LabelValue", 1))
-        if value.isdecimal() and str(header.get(f"{segment}_Layer", 0)) == str(layer):
-            names[int(value)] = str(name)
+        segment = re.fullmatch(r"(Segment\d+)_Name", field)
+        if segment and str(header.get(f"{segment[1]}_Layer", 0)) == str(layer):
+            names[int(header.get(f"{segment[1]}_LabelValue", 1))] = str(name)
     return names
 
 
