@@ -67,7 +67,7 @@ class VolumeReader(ABC):
     Parameters
     ----------
     path
-        The file or folder.
+        The file or folder; for readers that are REMOTE also an address, as str.
     choice
         Which volume of those in it.
 
@@ -83,8 +83,10 @@ class VolumeReader(ABC):
     """Endings of file names, lower case, that this reader is asked for first."""
     EXTRA: ClassVar[str | None] = None
     """The optional extra of the package that installs what it reads with; None: always there."""
+    REMOTE: ClassVar[bool] = False
+    """Whether it, and its :meth:`refusal`, take addresses as well: ``https://…`` or ``s3://…``."""
 
-    def __init__(self, path: Path, choice: Choice = Choice()) -> None:
+    def __init__(self, path: Path | str, choice: Choice = Choice()) -> None:
         self.path = path
         """What was opened."""
         self.choice = choice
@@ -185,11 +187,11 @@ class VolumeReader(ABC):
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Path, Choice]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[Path | str, Choice]]:
         return (type(self), (self.path, self.choice))
 
 
-def storable_dtype(path: Path, dtype: npt.DTypeLike) -> np.dtype[Any]:
+def storable_dtype(path: Path | str, dtype: npt.DTypeLike) -> np.dtype[Any]:
     """Return the type that voxels of `dtype` are stored in: native byte order, no booleans.
 
     Raises

@@ -53,6 +53,7 @@ _TEXTS = {
 class CziReader(VolumeReader):
     """A scene of a CZI file as a volume."""
 
+    path: Path
     SUFFIXES = (".czi",)
     EXTRA = "czi"
 

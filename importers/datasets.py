@@ -6,7 +6,7 @@ from pathlib import Path
 from biosegment.errors import ChoiceError, UnreadableFileError
 
 
-def chosen_dataset(path: Path, names: Iterable[str], wanted: str | None) -> str:
+def chosen_dataset(path: Path | str, names: Iterable[str], wanted: str | None) -> str:
     """Return the name of the image that was chosen, or of the only one.
 
     Raises

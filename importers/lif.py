@@ -36,6 +36,7 @@ _AXES = {"z": "3", "y": "2", "x": "1"}
 class LifReader(VolumeReader):
     """An image of a LIF file as a volume."""
 
+    path: Path
     SUFFIXES = (".lif",)
     EXTRA = "lif"
 

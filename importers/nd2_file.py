@@ -36,6 +36,7 @@ _MOST_COMPRESSED = 1100
 class Nd2Reader(VolumeReader):
     """One stage position of an ND2 file as a volume."""
 
+    path: Path
     SUFFIXES = (".nd2",)
     EXTRA = "nd2"
 

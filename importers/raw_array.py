@@ -90,6 +90,7 @@ class RawArray:
 class RawReader(VolumeReader):
     """A reader whose file holds the voxels as one array, plain or gzipped as a whole."""
 
+    path: Path
     NONSENSE: ClassVar[tuple[type[Exception], ...]] = ()
     """What the format's library raises on damaged files, besides Python's usual exceptions."""
 

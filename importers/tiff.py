@@ -42,6 +42,7 @@ _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 class TiffReader(VolumeReader):
     """A TIFF file as a volume, its pages being the slices."""
 
+    path: Path
     SUFFIXES = (".tif", ".tiff", ".ome.tif", ".ome.tiff", ".tf8", ".btf")
 
     def __init__(self, path: Path, choice: Choice = Choice()) -> None:  # noqa: B008 (frozen)
