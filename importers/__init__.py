@@ -13,6 +13,8 @@ READERS: LazyRegistry[type[VolumeReader]] = LazyRegistry(
         "czi": "importers.czi:CziReader",
         "lif": "importers.lif:LifReader",
         "nd2": "importers.nd2_file:Nd2Reader",
+        "ims": "importers.ims:ImsReader",
+        "hdf5": "importers.hdf5:Hdf5Reader",
         "image_folder": "importers.image_folder:ImageFolderReader",
     }
 )

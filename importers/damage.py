@@ -1,6 +1,8 @@
 """What libraries raise on bytes that make no sense, as one error that names the file."""
 
+import lzma
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +24,9 @@ _NONSENSE = (
     RuntimeError,
     TypeError,
     ValueError,
+    lzma.LZMAError,
     struct.error,
+    zipfile.BadZipFile,
     zlib.error,
 )
 
