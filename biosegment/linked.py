@@ -15,6 +15,7 @@ import numpy.typing as npt
 import tifffile
 import zarr
 
+from biosegment.checked_blosc import CONFIGURATION, with_checks
 from biosegment.errors import LinkBrokenError
 
 _Opened: TypeAlias = tuple[Any, Callable[[], None]]
@@ -88,7 +89,9 @@ class LinkedArray:
 
 
 def _zarr(link: Link) -> _Opened:
-    return zarr.open_array(link.path, path=link.dataset, mode="r"), lambda: None
+    with zarr.config.set(CONFIGURATION):
+        array = zarr.open_array(link.path, path=link.dataset, mode="r")
+    return with_checks(array), lambda: None
 
 
 def _hdf5(link: Link) -> _Opened:
