@@ -15,6 +15,8 @@ READERS: LazyRegistry[type[VolumeReader]] = LazyRegistry(
         "nd2": "importers.nd2_file:Nd2Reader",
         "ims": "importers.ims:ImsReader",
         "hdf5": "importers.hdf5:Hdf5Reader",
+        "zarr": "importers.zarr_volume:ZarrReader",
+        "n5": "importers.n5_volume:N5Reader",
         "image_folder": "importers.image_folder:ImageFolderReader",
     }
 )

@@ -48,7 +48,7 @@ class AnnotatedProject:
 
 
 def import_annotations(
-    source: Path,
+    source: Path | str,
     project: str,
     values: LabelValues,
     settings: Settings,
@@ -66,7 +66,7 @@ def import_annotations(
     Parameters
     ----------
     source
-        A file or folder that a reader knows, of the volume's shape.
+        A file, folder or address that a reader knows, of the volume's shape.
     project
         Title or number of the project.
     values

@@ -35,7 +35,7 @@ _LARGE_SLICE_BYTES: Final = 2**28
 
 
 def import_volume(
-    source: Path,
+    source: Path | str,
     data_root: Path,
     name: str,
     progress: Progress = ignore,
@@ -55,7 +55,7 @@ def import_volume(
     Parameters
     ----------
     source
-        A file or folder that a reader knows.
+        A file, folder or address that a reader knows.
     data_root
         The data root; made if need be.
     name
@@ -121,7 +121,7 @@ def import_volume(
 
 
 def import_labels(
-    source: Path,
+    source: Path | str,
     store: VolumeStore,
     name: str,
     class_names: Sequence[str],
@@ -136,7 +136,7 @@ def import_labels(
     Parameters
     ----------
     source
-        A file or folder that a reader knows, of the volume's shape.
+        A file, folder or address that a reader knows, of the volume's shape.
     store
         The volume.
     name
@@ -209,12 +209,13 @@ def _origin(reader: VolumeReader, steps: Sequence[Step] = ()) -> Mapping[str, An
 
     What was preprocessed is no copy of its source, so where that lies is kept, too.
     """
+    path = reader.path
     preprocessing = {
-        "path": os.path.abspath(reader.path),
+        "path": path if isinstance(path, str) else os.path.abspath(path),
         "preprocess": [step_text(step) for step in steps],
     }
     return {
-        "name": reader.path.name,
+        "name": Path(path).name,
         "fingerprint": reader.fingerprint(),
         "dataset": reader.info.dataset,
         "channel": reader.choice.channel or 0,
@@ -318,7 +319,9 @@ def _check_shape(reader: VolumeReader, store: VolumeStore) -> None:
         raise LabelsMismatchError(str(reader.path), reason)
 
 
-def _check_values(source: Path, classes: npt.NDArray[Any], class_names: Sequence[str]) -> None:
+def _check_values(
+    source: Path | str, classes: npt.NDArray[Any], class_names: Sequence[str]
+) -> None:
     low, high = classes.min(), classes.max()
     if low < 0 or high > len(class_names):
         reason = f"it holds the value {low if low < 0 else high}, and {len(class_names)} classes"

@@ -70,7 +70,7 @@ class ImportedProject:
 
 
 def import_project(
-    source: Path,
+    source: Path | str,
     plan: ProjectPlan,
     settings: Settings,
     report: Report,
@@ -83,7 +83,7 @@ def import_project(
     Parameters
     ----------
     source
-        A volume file or a folder of slices.
+        A volume: a file, a folder or an address.
     plan
         What to make of it.
     settings
@@ -105,7 +105,7 @@ def import_project(
 
 
 def _import(
-    source: Path,
+    source: Path | str,
     plan: ProjectPlan,
     config: str,
     settings: Settings,

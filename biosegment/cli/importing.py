@@ -135,7 +135,9 @@ def _voxel(text: str) -> tuple[int, int, int]:
     return z, y, x
 
 
-def import_and_show(stack: Path, plan: "ProjectPlan", settings: Settings) -> "ImportedProject":
+def import_and_show(
+    stack: Path | str, plan: "ProjectPlan", settings: Settings
+) -> "ImportedProject":
     """Import a stack with progress bars, and say what came of it."""
     from importers.project import import_project
 
@@ -165,7 +167,11 @@ def import_and_show(stack: Path, plan: "ProjectPlan", settings: Settings) -> "Im
     return imported
 
 
-def volume_name(path: Path) -> str:
-    """Return a name for the volume in a file: the file's, without what a name may not hold."""
-    stem = path.name.split(".")[0] if path.is_file() else path.resolve().name
+def volume_name(source: Path | str) -> str:
+    """Return a name for a volume: that of its file, without what a name may not hold."""
+    path = Path(source)
+    if not path.is_file():
+        path = path.resolve()
+    is_folder = path.is_dir() and path.suffix not in (".zarr", ".n5")
+    stem = path.name if is_folder else path.name.split(".")[0]
     return "".join(c if c.isalnum() and c.isascii() else "-" for c in stem).strip("-") or "volume"

@@ -61,7 +61,7 @@ def info(
         _show(facts)
 
 
-def volume_facts(path: Path, choice: "Choice") -> dict[str, Any]:
+def volume_facts(source: Path | str, choice: "Choice") -> dict[str, Any]:
     """Return what is known of the volume that a choice leaves, as JSON has it.
 
     Raises
@@ -71,17 +71,17 @@ def volume_facts(path: Path, choice: "Choice") -> dict[str, Any]:
     """
     from importers.detect import open_volume, reader_name
 
-    with open_volume(path, choice) as reader:
+    with open_volume(source, choice) as reader:
         reader.check_choice()
         found, name = reader.info, reader_name(reader)
     notices = list(found.notices)
     if found.voxel_size:
         try:
-            found.voxel_size.check_plausible(f"in {Path(path).name}")
+            found.voxel_size.check_plausible(f"in {Path(source).name}")
         except VoxelSizeError as exc:
             notices.append(str(exc).rstrip("."))
     return {
-        "file": str(path),
+        "file": str(source),
         "reader": name,
         "dataset": found.dataset,
         "shape": list(found.shape),
@@ -96,17 +96,17 @@ def volume_facts(path: Path, choice: "Choice") -> dict[str, Any]:
     }
 
 
-def _datasets_facts(path: Path, choice: "Choice", names: list[str]) -> dict[str, Any]:
+def _datasets_facts(source: str, choice: "Choice", names: list[str]) -> dict[str, Any]:
     """Return what is known of each of several volumes, none of which was chosen."""
     told: list[dict[str, Any]] = []
     for name in names:
         try:
-            told.append(volume_facts(path, replace(choice, dataset=name)))
+            told.append(volume_facts(source, replace(choice, dataset=name)))
         except BioSegmentError as exc:
             told.append({"dataset": name, "notices": [str(exc).rstrip(".")]})
     kept = ("dataset", "shape", "dtype", "voxel_size_nm", "channels", "times", "notices")
     return {
-        "file": str(path),
+        "file": source,
         "reader": next((facts["reader"] for facts in told if "reader" in facts), None),
         **dict.fromkeys(("shape", "dtype", "voxel_size_nm", "channels")),
         "datasets": [{key: facts[key] for key in kept if key in facts} for facts in told],

@@ -1,11 +1,11 @@
 """Arguments that name a volume, as several commands take them."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Stack = Annotated[Path, typer.Argument(help="A volume file, or a folder of slices.")]
+# No path, which would take away one slash of https://.
+Stack = Annotated[str, typer.Argument(help="A volume file, a folder, or an address (https, s3).")]
 Dataset = Annotated[
     str | None, typer.Option(help="Which of several volumes in the file: its path or name.")
 ]

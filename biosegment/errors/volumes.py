@@ -13,6 +13,14 @@ class SourceNotFoundError(BioSegmentError, LookupError):
         return f"There is no file or folder {path}; check the path."
 
 
+class SourceUnreachableError(BioSegmentError):
+    """What an address names cannot be had: ``SourceUnreachableError(address, reason)``."""
+
+    def __str__(self) -> str:
+        address, reason = self.args
+        return f"{address} cannot be reached: {reason}."
+
+
 class UnsupportedFormatError(BioSegmentError, ValueError):
     """No reader takes this file: ``UnsupportedFormatError(path, {reader: why it refused})``."""
 

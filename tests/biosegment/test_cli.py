@@ -180,3 +180,25 @@ def test_a_volume_is_called_after_its_file(tmp_path, name, volume):
 def test_a_volume_is_called_after_its_folder(tmp_path):
     (tmp_path / "slices.v2").mkdir()
     assert volume_name(tmp_path / "slices.v2") == "slices-v2"
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://host/a/cells.ome.zarr", "s3://bucket/cells.n5/", "https://host/cells.zarr?key=a.b"],
+)
+def test_a_volume_behind_an_address_is_called_after_its_end(address):
+    assert volume_name(address) == "cells"
+
+
+def test_the_suffix_of_a_zarr_folder_is_left_out(tmp_path):
+    (tmp_path / "cells.ome.zarr").mkdir()
+    assert volume_name(tmp_path / "cells.ome.zarr") == "cells"
+
+
+def test_an_address_reaches_the_readers_as_it_was_given(run):
+    code, _, said = run("info", "ftp://host//cells.zarr")
+    assert (code, said) == (
+        1,
+        "Error: ftp://host//cells.zarr cannot be reached: only http, https and s3 addresses are "
+        "followed.\n",
+    )

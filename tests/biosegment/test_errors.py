@@ -31,6 +31,7 @@ FACTS = {
     "BrushError": ("it ends early",),
     "VolumeNameError": ("../a",),
     "SourceNotFoundError": ("stack.tif",),
+    "SourceUnreachableError": ("s3://bucket/a.zarr", "access is denied"),
     "LabelsNotFoundError": ("truth", "vnc", ("cells",)),
     "LabelsMismatchError": ("labels.tif", "it has another shape"),
     "DiskFullError": ("data/volumes", "No space left on device"),
