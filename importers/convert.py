@@ -32,6 +32,7 @@ from importers.preprocessing.reader import Preprocessed
 from importers.window import intensity_window
 
 _LARGE_SLICE_BYTES: Final = 2**28
+_TOGETHER_BYTES: Final = 2**27
 
 
 def import_volume(
@@ -280,14 +281,20 @@ def _fill(
 
 
 def _blocks(info: VolumeInfo) -> Iterator[Roi]:
-    """Yield what is read and written at once: slices, or whole shards of very large ones."""
+    """Yield what is read and written at once: slices, or whole shards of very large ones.
+
+    Where blocks of the source reach over several slices, these are read together as far as memory
+    goes, so that a block is not decoded anew for each.
+    """
     depth, height, width = info.shape
-    rows = height
-    if height * width * info.dtype.itemsize > _LARGE_SLICE_BYTES and info.chunks is not None:
-        rows = SHARD_PX
-    for z in range(depth):
+    slice_bytes = height * width * info.dtype.itemsize
+    slices, rows = 1, height
+    if info.chunks is not None:
+        slices = max(1, min(info.chunks[0], _TOGETHER_BYTES // slice_bytes))
+        rows = SHARD_PX if slice_bytes > _LARGE_SLICE_BYTES else height
+    for z in range(0, depth, slices):
         for y in range(0, height, rows):
-            yield Roi(z, y, 0, 1, min(rows, height - y), width)
+            yield Roi(z, y, 0, min(slices, depth - z), min(rows, height - y), width)
 
 
 def _read_ahead(

@@ -3,6 +3,7 @@ import resource
 import shutil
 import signal
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -21,6 +22,7 @@ from biosegment.geometry import Roi, VoxelSize
 from biosegment.store import VolumeStore
 from importers.base import Choice
 from importers.convert import import_labels, import_volume
+from importers.hdf5 import Hdf5Reader
 from importers.testing import SHAPE, example
 
 
@@ -139,6 +141,26 @@ def test_large_slices_pass_in_bands(tmp_path, monkeypatch):
     tifffile.imwrite(source, volume, photometric="minisblack", tile=(16, 16))
     store = import_volume(source, tmp_path / "data", "a")
     np.testing.assert_array_equal(everything(store), volume)
+
+
+def test_blocks_that_reach_over_slices_are_decoded_once(tmp_path, monkeypatch):
+    volume = np.random.default_rng(0).integers(0, 256, (10, 40, 50), "uint8")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("raw", data=volume, chunks=(4, 8, 8))
+    regions = []
+
+    def noted(reader, roi):
+        regions.append(roi)
+        return read(reader, roi)
+
+    read = Hdf5Reader.read
+    monkeypatch.setattr(Hdf5Reader, "read", noted)
+    for most, depths in ((2**27, [4, 4, 2]), (6000, [3, 3, 3, 1]), (10, [1] * 10)):
+        monkeypatch.setattr("importers.convert._TOGETHER_BYTES", most)
+        regions.clear()
+        store = import_volume(tmp_path / "a.h5", tmp_path / str(most), "a")
+        np.testing.assert_array_equal(everything(store), volume)
+        assert [roi.depth for roi in regions] == depths
 
 
 def test_a_page_that_turns_out_damaged_leaves_nothing(tmp_path):
