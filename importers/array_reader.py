@@ -30,6 +30,9 @@ class ArrayReader(VolumeReader):
         """Return the voxels of a region; only the blocks that it touches are decoded."""
         roi.check_within(self.info.shape)
         what = "its voxels cannot be decoded"
+        if isinstance(self.path, str):
+            # Python's own http.server is one of those; it sends the whole file instead of a part.
+            what += ", or its server does not send parts of files"
         with explain_damage(self.path, what=what):
             block = self._array[self._axes.index(roi, self.choice)]
             return np.ascontiguousarray(self._axes.to_zyx(block), self.info.dtype)
