@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from biosegment.errors import LabelsMismatchError, SettingsError
+from biosegment.errors import SettingsError
 from biosegment.geometry import Roi
 from biosegment.labels import UNKNOWN, LabelMap
 from biosegment.labelstudio.client import LabelStudioClient
@@ -24,7 +24,8 @@ from biosegment.progress import Progress, Report
 from biosegment.settings import Settings
 from biosegment.store import VolumeStore
 from biosegment.tiles import Tile, grid_tiles
-from importers.base import Choice, VolumeReader, describe_shape
+from importers.base import Choice, VolumeReader
+from importers.convert import check_shape
 from importers.detect import open_volume
 from importers.label_values import LabelValues
 from importers.tiles import write_tiles
@@ -95,12 +96,7 @@ def import_annotations(
         label_map = LabelMap.from_config(client.project(found["id"])["label_config"])
         tasks = client.tasks(found["id"], partial(report, "reading tasks"))
         store = VolumeStore.open(settings.data_root, _volume(tasks, volume))
-        if reader.info.shape != store.shape:
-            reason = (
-                f"it is {describe_shape(reader.info.shape)} voxels, the volume {store.name!r} is "
-                f"{describe_shape(store.shape)} (z, y, x)"
-            )
-            raise LabelsMismatchError(str(source), reason)
+        check_shape(reader, store)
         values = values.named(str(source), reader.info.label_names, label_map).checked(label_map)
         work = _Work(client, found["id"], reader, values, label_map, store)
         return work.run(tasks, settings.data_root, report)

@@ -158,7 +158,7 @@ def import_labels(
     """
     with open_volume(source) as reader, explain_full_disk(store.path):
         reader.check_chosen()
-        _check_shape(reader, store)
+        check_shape(reader, store)
         origin = _origin(reader)
         if _has_labels(store, name, class_names, origin):
             return
@@ -169,6 +169,16 @@ def import_labels(
             _check_values(source, classes, class_names)
             store.write_labels(name, roi, classes.astype(np.uint8))
         store.finish_labels(name, origin)
+
+
+def check_shape(reader: VolumeReader, store: VolumeStore) -> None:
+    """Raise LabelsMismatchError unless labels or a mask have the shape of their volume."""
+    if reader.info.shape != store.shape:
+        reason = (
+            f"it is {describe_shape(reader.info.shape)} voxels, the volume {store.name!r} is "
+            f"{describe_shape(store.shape)} (z, y, x)"
+        )
+        raise LabelsMismatchError(str(reader.path), reason)
 
 
 @contextmanager
@@ -315,15 +325,6 @@ def _each_slice(shape: tuple[int, int, int], progress: Progress) -> Iterator[Roi
     for z in range(shape[0]):
         yield Roi.slice_of(shape, z)
         progress(z + 1, shape[0])
-
-
-def _check_shape(reader: VolumeReader, store: VolumeStore) -> None:
-    if reader.info.shape != store.shape:
-        reason = (
-            f"it is {describe_shape(reader.info.shape)} voxels, the volume {store.name!r} is "
-            f"{describe_shape(store.shape)} (z, y, x)"
-        )
-        raise LabelsMismatchError(str(reader.path), reason)
 
 
 def _check_values(

@@ -17,7 +17,7 @@ from biosegment.geometry import Roi, VoxelSize
 from biosegment.progress import Progress, ignore
 from biosegment.store import VolumeStore
 from biosegment.tiles import Tile, grid_tiles, random_tiles
-from importers.base import describe_shape
+from importers.convert import check_shape
 from importers.detect import open_volume
 
 Draw = Literal["grid", "random", "stratified"]
@@ -122,12 +122,7 @@ class PoolPlan:
             return
         with open_volume(self.mask) as mask:
             mask.check_chosen()
-            if mask.info.shape != store.shape:
-                reason = (
-                    f"it is {describe_shape(mask.info.shape)} voxels, the volume {store.name!r} "
-                    f"is {describe_shape(store.shape)} (z, y, x)"
-                )
-                raise LabelsMismatchError(str(self.mask), reason)
+            check_shape(mask, store)
             for z, slice_tiles in groupby(tiles, attrgetter("z")):
                 inside = mask.read(Roi.slice_of(store.shape, z))[0] > 0
                 for tile in slice_tiles:

@@ -26,7 +26,7 @@ import pytest
 
 from biosegment.errors import BioSegmentError, RegionError, UnreadableFileError
 from biosegment.geometry import Roi, VoxelSize
-from importers.base import VolumeInfo, VolumeReader
+from importers.base import Choice, VolumeInfo, VolumeReader
 from importers.detect import open_volume
 
 SHAPE = (5, 37, 53)
@@ -138,6 +138,18 @@ class ReaderContract(ABC):
             copy = pickle.loads(pickle.dumps(reader))
         with copy:
             np.testing.assert_array_equal(copy.read(Roi.whole(SHAPE)), volume)
+
+
+def info_of(path: Path | str, **choice: Any) -> VolumeInfo:  # noqa: ANN401 (fields of Choice)
+    """Return what a reader tells of a volume."""
+    with open_volume(path, Choice(**choice)) as reader:
+        return reader.info
+
+
+def read_all(path: Path | str, **choice: Any) -> npt.NDArray[Any]:  # noqa: ANN401
+    """Return all voxels of a volume, (z, y, x)."""
+    with open_volume(path, Choice(**choice)) as reader:
+        return reader.read(Roi.whole(reader.info.shape))
 
 
 def example(dtype: str) -> npt.NDArray[Any]:

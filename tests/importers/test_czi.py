@@ -6,11 +6,9 @@ import pytest
 from pylibCZIrw import czi
 
 from biosegment.errors import ChoiceError, MissingExtraError, UnreadableFileError
-from biosegment.geometry import Roi
-from importers.base import Choice
 from importers.czi import CziReader
 from importers.detect import open_volume
-from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example
+from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example, info_of, read_all
 
 
 class TestCzi(ReaderContract):
@@ -39,16 +37,6 @@ def write(path, *channels, compression="zstd1:ExplicitLevel=2", skip=(), scale=1
         edges = {f"scale_{axis}": getattr(VOXEL_SIZE, axis) * scale for axis in "zyx"}
         document.write_metadata(document_name="cells", channel_names=names, **edges)
     return path
-
-
-def info_of(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.info
-
-
-def read_all(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 def test_channels_are_chosen_by_number_and_known_by_name(tmp_path):

@@ -6,11 +6,9 @@ import pytest
 from rsciio.digitalmicrograph import file_reader
 
 from biosegment.errors import ChoiceError, MissingExtraError, UnreadableFileError
-from biosegment.geometry import Roi
-from importers.base import Choice
 from importers.detect import open_volume
 from importers.dm import DmReader
-from importers.testing import VOXEL_SIZE, ReaderContract, example
+from importers.testing import VOXEL_SIZE, ReaderContract, example, info_of, read_all
 
 DATA_TYPES = {"int16": 1, "float32": 2, "uint8": 6, "int32": 7, "int8": 9, "uint16": 10}
 DATA_TYPES |= {"uint32": 11, "float64": 12}
@@ -83,16 +81,6 @@ def write(path, images, version=4, order="<", thumbnails=()):
     content = struct.pack(number, len(content)) + struct.pack(">I", order == "<") + content
     path.write_bytes(struct.pack(">I", version) + content + bytes(8))
     return path
-
-
-def info_of(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.info
-
-
-def read_all(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from importers.base import Choice
 from importers.convert import import_volume
 from importers.detect import open_volume
 from importers.hdf5 import Hdf5Reader
-from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example
+from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example, info_of, read_all
 
 CHUNKS = (2, 16, 20)
 
@@ -58,16 +58,6 @@ def write(path, **datasets):
         for name, values in datasets.items():
             file[name] = values
     return path
-
-
-def info_of(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.info
-
-
-def read_all(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 @pytest.fixture

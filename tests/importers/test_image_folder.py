@@ -11,7 +11,7 @@ from biosegment.geometry import Roi
 from importers.base import Choice
 from importers.detect import open_volume
 from importers.image_folder import ImageFolderReader
-from importers.testing import SHAPE, ReaderContract, example
+from importers.testing import SHAPE, ReaderContract, example, read_all
 
 
 class FolderContract(ReaderContract):
@@ -41,11 +41,6 @@ class TestTiffFolder(FolderContract):
 def save(folder, **images):
     for name, value in images.items():
         Image.fromarray(np.full((3, 4), value, "uint8")).save(folder / f"{name}.png")
-
-
-def read_all(path):
-    with open_volume(path) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 def test_slices_are_in_natural_order(tmp_path):

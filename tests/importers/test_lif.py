@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from biosegment.errors import ChoiceError, MissingExtraError, UnreadableFileError
-from biosegment.geometry import Roi
-from importers.base import Choice
 from importers.detect import open_volume
 from importers.lif import LifReader
-from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example
+from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example, info_of, read_all
 
 
 class TestLif(ReaderContract):
@@ -81,16 +79,6 @@ def write(path, images, **options):
         content += struct.pack("<II", 0x70, len(head) + len(label)) + head + label + data
     path.write_bytes(content)
     return path
-
-
-def info_of(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.info
-
-
-def read_all(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 def test_channels_and_time_points_are_chosen_by_number(tmp_path):

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from biosegment.errors import UnreadableFileError
-from biosegment.geometry import Roi, VoxelSize
-from importers.base import Choice
+from biosegment.geometry import VoxelSize
 from importers.detect import open_volume
 from importers.mrc import MrcReader
-from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example
+from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example, info_of, read_all
 
 # Where the fields of a header stand, counted from its start.
 MODE, MZ, MAPC, SPACE_GROUP, EXTENDED, WORD_MAP = 12, 36, 64, 88, 92, 208
@@ -45,16 +44,6 @@ def patch(path, offset, kind, *values):
     struct.pack_into("<" + kind, content, offset, *values)
     path.write_bytes(content)
     return path
-
-
-def info_of(path):
-    with open_volume(path) as reader:
-        return reader.info
-
-
-def read_all(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 def test_real_maps_read_as_their_own_library_reads_them(real_formats):

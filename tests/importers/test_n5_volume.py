@@ -15,11 +15,10 @@ import pytest
 
 from biosegment.errors import BioSegmentError, ChoiceError, LinkError, UnreadableFileError
 from biosegment.geometry import Roi, VoxelSize
-from importers.base import Choice
 from importers.convert import import_volume
 from importers.detect import open_volume
 from importers.n5_volume import N5Reader
-from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example
+from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example, info_of, read_all
 
 BLOCK_XYZ = (20, 16, 2)
 
@@ -87,16 +86,6 @@ class TestN5(ReaderContract):
         for file in (path / "em/raw").rglob("[0-9]"):
             if file.is_file():
                 file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-
-
-def info_of(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.info
-
-
-def read_all(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS)

@@ -10,11 +10,10 @@ from biosegment.errors import (
     UnreadableFileError,
     UnsupportedFormatError,
 )
-from biosegment.geometry import Roi, VoxelSize
-from importers.base import Choice
+from biosegment.geometry import VoxelSize
 from importers.detect import open_volume
 from importers.nd2_file import Nd2Reader
-from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example
+from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example, info_of, read_all
 
 MAGIC = 0x0ABECEDA
 TIME, POSITIONS, Z_STACK = 1, 2, 4
@@ -117,16 +116,6 @@ def write(path, frames, loops, colours=1, calibrated=True, leave_out=()):
 
 def chunk(name, data, room):
     return struct.pack("<IIQ", MAGIC, room, len(data)) + name.encode().ljust(room, b"\0") + data
-
-
-def info_of(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.info
-
-
-def read_all(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 def stacks(count):

@@ -8,7 +8,7 @@ from biosegment.store import VolumeStore
 from importers.base import Choice
 from importers.convert import import_volume
 from importers.detect import open_volume
-from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example
+from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example, info_of, read_all
 from importers.zarr_volume import ZarrReader
 
 KINDS = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
@@ -72,16 +72,6 @@ class TestOmeZarr05(TestOmeZarr04):
         for chunk in (path / "0/c").rglob("[0-9]*"):
             if chunk.is_file():
                 chunk.write_bytes(chunk.read_bytes()[: chunk.stat().st_size // 2])
-
-
-def info_of(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.info
-
-
-def read_all(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 @pytest.fixture

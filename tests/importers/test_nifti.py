@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 
 from biosegment.errors import UnreadableFileError
-from biosegment.geometry import Roi
-from importers.base import Choice
 from importers.detect import open_volume
 from importers.nifti import NiftiReader
-from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example
+from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example, info_of, read_all
 
 # Where the fields of a NIfTI-1 header stand, counted from its start.
 DIM, DATATYPE, PIXDIM, OFFSET, UNITS, MAGIC = 40, 70, 80, 108, 123, 344
@@ -48,16 +46,6 @@ def patch(path, offset, kind, *values):
     struct.pack_into("<" + kind, content, offset, *values)
     path.write_bytes(content)
     return path
-
-
-def info_of(path):
-    with open_volume(path) as reader:
-        return reader.info
-
-
-def read_all(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 def test_a_real_image_reads_as_its_own_library_reads_it(real_formats):

@@ -5,11 +5,9 @@ import numpy as np
 import pytest
 
 from biosegment.errors import UnreadableFileError
-from biosegment.geometry import Roi
-from importers.base import Choice
 from importers.detect import open_volume
 from importers.nrrd_file import NrrdReader
-from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example
+from importers.testing import SHAPE, VOXEL_SIZE, ReaderContract, example, info_of, read_all
 
 XYZ_NM = VOXEL_SIZE.zyx[::-1]
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int64", "float32", "float64")
@@ -67,16 +65,6 @@ def craft(path, data=None, **fields):
     data = example("uint8").tobytes() if data is None else data
     path.write_bytes("\n".join(["NRRD0005", "# by hand", *lines, "", ""]).encode() + data)
     return path
-
-
-def info_of(path):
-    with open_volume(path) as reader:
-        return reader.info
-
-
-def read_all(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 def test_a_real_file_reads_as_its_own_library_reads_it(real_formats):

@@ -7,7 +7,7 @@ from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi
 from importers.base import Choice
 from importers.detect import open_volume
-from importers.testing import SHAPE, ReaderContract, example
+from importers.testing import SHAPE, ReaderContract, example, info_of, read_all
 from importers.tiff import TiffReader
 
 
@@ -71,16 +71,6 @@ def write_imagej(path, volume, voxel_size, unit, per_nm, **options):
     tifffile.imwrite(
         path, volume, imagej=True, resolution=(1 / x, 1 / y), metadata=metadata, **options
     )
-
-
-def info_of(path):
-    with open_volume(path) as reader:
-        return reader.info
-
-
-def read_all(path):
-    with open_volume(path) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 @pytest.mark.parametrize("compression", ["lzw", "zlib", "zstd", "packbits", "lzma", "deflate"])

@@ -7,13 +7,8 @@ import tifffile
 from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi
 from importers.detect import open_volume
-from importers.testing import SHAPE, example
+from importers.testing import SHAPE, example, read_all
 from importers.tiff import TiffReader
-
-
-def read_all(path):
-    with open_volume(path) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 def test_pages_of_different_sizes_are_refused(tmp_path):

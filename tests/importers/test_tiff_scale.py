@@ -2,17 +2,11 @@ import numpy as np
 import pytest
 import tifffile
 
-from importers.detect import open_volume
-from importers.testing import example
+from importers.testing import example, info_of
 from importers.tiff_scale import FIBICS_TAG, slice_distance
 
 ZEISS_TAG = 34118
 FEI_TAG = 34682
-
-
-def info_of(path):
-    with open_volume(path) as reader:
-        return reader.info
 
 
 def write_imagej(path, unit, per_nm, **metadata):

@@ -18,7 +18,7 @@ from biosegment.geometry import Roi
 from biosegment.store import VolumeStore
 from importers.base import Choice
 from importers.detect import open_volume
-from importers.testing import SHAPE, ReaderContract, example
+from importers.testing import SHAPE, ReaderContract, example, info_of, read_all
 from importers.zarr_volume import ZarrReader
 
 CHUNKS = (2, 16, 20)
@@ -105,16 +105,6 @@ class TestZip(ReaderContract):
         write_by_hand(folder / "stack.zarr", volume)
         archive = shutil.make_archive(folder / "stack.zarr", "zip", folder, "stack.zarr")
         return folder / archive
-
-
-def info_of(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.info
-
-
-def read_all(path, **choice):
-    with open_volume(path, Choice(**choice)) as reader:
-        return reader.read(Roi.whole(reader.info.shape))
 
 
 def fingerprint(path, **choice):
