@@ -9,6 +9,8 @@ import numpy.typing as npt
 from biosegment.errors import LabelConfigError, LabelValuesError, SettingsError
 from biosegment.labels import BACKGROUND, NO_BACKGROUND, UNKNOWN, LabelMap
 
+_BAND_VOXELS = 2**22
+
 
 @dataclass(frozen=True, slots=True)
 class LabelValues:
@@ -103,20 +105,28 @@ class LabelValues:
         LabelValuesError
             If a value has no label.
         """
-        found, places = np.unique(values, return_inverse=True)
-        classes = np.zeros(len(found), np.uint8)
-        strange = []
-        for index, value in enumerate(found.tolist()):
-            if self.unknown is not None and value == self.unknown:
-                classes[index] = UNKNOWN
-            elif value in self.labels:
-                classes[index] = label_map.index(self.labels[value])
-            elif value == 0:
-                classes[index] = 0
-            elif not self.labels and len(label_map.names) == 2:
-                classes[index] = 1
-            else:
-                strange.append(value)
+        flat = values.ravel()
+        masks = np.empty(flat.shape, np.uint8)
+        strange: set[float] = set()
+        # Places of a whole large slice would take eight bytes a voxel.
+        for start in range(0, flat.size, _BAND_VOXELS):
+            band = slice(start, start + _BAND_VOXELS)
+            found, places = np.unique(flat[band], return_inverse=True)
+            classes = [self._class(value, label_map) for value in found.tolist()]
+            strange.update(
+                value for value, known in zip(found.tolist(), classes, strict=True) if known is None
+            )
+            masks[band] = np.array([known or 0 for known in classes], np.uint8)[places]
         if strange:
-            raise LabelValuesError(path, tuple(strange[:20]), label_map.names[1:])
-        return classes[places].reshape(values.shape)
+            raise LabelValuesError(path, tuple(sorted(strange)[:20]), label_map.names[1:])
+        return masks.reshape(values.shape)
+
+    def _class(self, value: float, label_map: LabelMap) -> int | None:
+        """Return the class of a value; None if nothing says what it is."""
+        if self.unknown is not None and value == self.unknown:
+            return UNKNOWN
+        if value in self.labels:
+            return label_map.index(self.labels[int(value)])
+        if value == 0:
+            return 0
+        return 1 if not self.labels and len(label_map.names) == 2 else None

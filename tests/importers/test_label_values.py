@@ -33,6 +33,17 @@ def test_values_without_a_label_are_listed():
         LabelValues().masks("f", VALUES, TWO)
 
 
+def test_large_slices_pass_in_bands(monkeypatch):
+    values = np.random.default_rng(0).choice([0, 3, 7, 9], (31, 17)).astype("uint16")
+    meaning = LabelValues.parse("3=vesicle,7=cell,9=")
+    expected = meaning.masks("f", values, TWO)
+    monkeypatch.setattr("importers.label_values._BAND_VOXELS", 10)
+    np.testing.assert_array_equal(meaning.masks("f", values, TWO), expected)
+    np.testing.assert_array_equal(expected, np.select([values == 3, values == 7], [2, 1], 0))
+    with pytest.raises(LabelValuesError, match="7, 9"):
+        LabelValues({3: "cell"}).masks("f", values, TWO)
+
+
 @pytest.mark.parametrize("text", ["", "cell", "a=cell", "1=cell,2", "-1=cell"])
 def test_what_is_no_map_is_told(text):
     with pytest.raises(SettingsError, match="1=mitochondria"):
