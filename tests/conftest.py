@@ -20,7 +20,7 @@ from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import Settings
 from biosegment.supervisor import redis_server as redis_server_program
 
-for suite in ("importers.testing", "ml_backend.strategies.testing"):
+for suite in ("exporters.testing", "importers.testing", "ml_backend.strategies.testing"):
     pytest.register_assert_rewrite(suite)
 
 

@@ -10,8 +10,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+import exporters
 import importers
 from biosegment.registry import LazyRegistry
+from exporters.base import VolumeWriter
 from importers import preprocessing
 from importers.base import VolumeReader
 from importers.preprocessing.base import Step
@@ -139,10 +141,11 @@ def test_importing_needs_nothing_of_the_backend():
     ("package", "family", "kind"),
     [
         ("importers", importers.READERS, VolumeReader),
+        ("exporters", exporters.WRITERS, VolumeWriter),
         ("importers.preprocessing", preprocessing.STEPS, Step),
         ("ml_backend.strategies", strategies.STRATEGIES, QueryStrategy),
     ],
-    ids=["readers", "steps", "strategies"],
+    ids=["readers", "writers", "steps", "strategies"],
 )
 def test_every_member_of_a_family_loads(package: str, family: LazyRegistry, kind: type[ABC]):
     assert family

@@ -8,6 +8,7 @@ import pytest
 
 from biosegment.cli import app
 from biosegment.settings import LoopOptions, Settings
+from exporters import WRITERS
 from importers import READERS
 from importers.preprocessing import STEPS
 from ml_backend.strategies import STRATEGIES
@@ -42,6 +43,12 @@ def test_every_reader_is_described():
     table = (ROOT / "docs" / "formats.md").read_text()
     for name in READERS:
         assert f"`{name}`" in table
+
+
+@pytest.mark.parametrize("name", [*WRITERS])
+def test_every_writer_is_described(name):
+    table = (ROOT / "docs" / "formats.md").read_text().partition("## Volumes out")[2]
+    assert f"| `{name}` |" in table
 
 
 @pytest.mark.parametrize("name", [*STEPS])

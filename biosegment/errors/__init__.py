@@ -18,6 +18,7 @@ from biosegment.errors.labelling import (
     LabelValuesError,
     ProjectNotFoundError,
     TaskError,
+    TileExportError,
     UnsafeAddressError,
 )
 from biosegment.errors.learning import (
@@ -43,6 +44,7 @@ from biosegment.errors.services import (
 from biosegment.errors.volumes import (
     BoxError,
     ChoiceError,
+    ExportError,
     LabelsMismatchError,
     LabelsNotFoundError,
     LinkBrokenError,
@@ -69,6 +71,7 @@ __all__ = [
     "ContractError",
     "DiskFullError",
     "ExperimentExistsError",
+    "ExportError",
     "LabelConfigError",
     "LabelStudioError",
     "LabelValuesError",
@@ -96,6 +99,7 @@ __all__ = [
     "SourceUnreachableError",
     "StackRunningError",
     "TaskError",
+    "TileExportError",
     "TooFewLabelsError",
     "TuningError",
     "UnknownStrategyError",

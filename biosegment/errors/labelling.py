@@ -22,6 +22,14 @@ class LabelValuesError(BioSegmentError, ValueError):
         )
 
 
+class TileExportError(BioSegmentError, ValueError):
+    """A folder of exported tiles does not fit: ``TileExportError(folder, reason)``."""
+
+    def __str__(self) -> str:
+        folder, reason = self.args
+        return f"The exported tiles in {folder} cannot be used: {reason}."
+
+
 class TaskError(BioSegmentError, ValueError):
     """A task or its annotation is unusable: ``TaskError(task_id, reason)``."""
 

@@ -38,6 +38,14 @@ class UnreadableFileError(BioSegmentError, ValueError):
         return f"{path} cannot be read: {reason}."
 
 
+class ExportError(BioSegmentError, ValueError):
+    """A file cannot be written: ``ExportError(path, reason)``."""
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return f"{path} cannot be written: {reason}; choose another --format."
+
+
 class ChoiceError(BioSegmentError, ValueError):
     """A file holds several volumes: ``ChoiceError(path, axis, names, what was chosen or None)``."""
 

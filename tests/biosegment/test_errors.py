@@ -13,6 +13,8 @@ FACTS = {
     "LabelValuesError": ("labels.tif", (3, 7), ("cell", "vesicle")),
     "LinkError": ("stack.tif", "its slices are strips"),
     "LinkBrokenError": ("stack.tif", "no such file"),
+    "ExportError": ("labels.seg.nrrd", "it holds 300 classes"),
+    "TileExportError": ("edited", "tiles.json is no list of tiles"),
     "ChoiceError": ("stack.tif", "channel", ("raw", "labels"), 2),
     "UnsupportedFormatError": ("stack.xyz", {"tiff": "no TIFF header", "mrc": "no map"}),
     "UnreadableFileError": ("stack.tif", "slice 3 is cut short"),
