@@ -43,7 +43,7 @@ PAGE: Final = 500
 """Tasks asked for in one request."""
 FULL_PAGE: Final = 100
 """The same of tasks with their masks."""
-TIMEOUT_S: Final = 60.0
+TIMEOUT_S, DELETE_TIMEOUT_S = 60.0, 900.0
 
 
 class LabelStudioClient:
@@ -173,11 +173,11 @@ class LabelStudioClient:
         return list(counts)
 
     def delete_predictions(self, project_id: int, version: str) -> None:
-        """Delete a version's predictions; annotations that begin as one of them are refused then,
-        also from a page that is open.
-        """  # noqa: D205
+        """Delete a version's predictions; what is open and began as one is then refused."""
         path = f"api/projects/{project_id}/model-versions/"
-        self._request("DELETE", path, json={"model_version": version})
+        patience = {"timeout_in_seconds": DELETE_TIMEOUT_S}
+        body = {"model_version": version}
+        self._request("DELETE", path, json=body, request_options=patience)
 
     # Tasks
 
