@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from zarr.abc.buffer import Buffer
 from zarr.abc.store import ByteRequest, Store
@@ -26,6 +26,18 @@ _CONNECT_S, _READ_S = 20, 60
 def is_address(source: Path | str) -> bool:
     """Return whether a source is an address, such as ``s3://bucket/volume.zarr``, and no path."""
     return isinstance(source, str) and "://" in source
+
+
+def public_address(address: str) -> str:
+    """Return an address without what may be a secret: user and password, query, fragment.
+
+    Examples
+    --------
+    >>> public_address("https://me:pass@host:8080/a.zarr?signature=1")
+    'https://host:8080/a.zarr'
+    """
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def is_zip(path: Path) -> bool:

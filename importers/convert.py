@@ -25,6 +25,7 @@ from biosegment.ome_zarr import SHARD_PX
 from biosegment.progress import Progress, ignore
 from biosegment.store import VolumeStore, volume_path
 from importers.base import Choice, VolumeInfo, VolumeReader, describe_shape
+from importers.chunk_store import public_address
 from importers.detect import open_volume
 from importers.preprocessing.base import Step
 from importers.preprocessing.parse import step_text
@@ -158,7 +159,7 @@ def import_labels(
     """
     with open_volume(source) as reader, explain_full_disk(store.path):
         reader.check_chosen()
-        check_shape(reader, store)
+        check_shape(reader, store.name, store.shape)
         origin = _origin(reader)
         if _has_labels(store, name, class_names, origin):
             return
@@ -171,12 +172,22 @@ def import_labels(
         store.finish_labels(name, origin)
 
 
-def check_shape(reader: VolumeReader, store: VolumeStore) -> None:
-    """Raise LabelsMismatchError unless labels or a mask have the shape of their volume."""
-    if reader.info.shape != store.shape:
+def check_shape(reader: VolumeReader, volume: str, shape: Sequence[int]) -> None:
+    """Raise LabelsMismatchError unless labels or a mask have the shape of what they belong to.
+
+    Parameters
+    ----------
+    reader
+        Of the labels.
+    volume
+        Name of their volume.
+    shape
+        Extent (z, y, x) in voxels of the volume, or of its region that they lie on.
+    """
+    if reader.info.shape != tuple(shape):
         reason = (
-            f"it is {describe_shape(reader.info.shape)} voxels, the volume {store.name!r} is "
-            f"{describe_shape(store.shape)} (z, y, x)"
+            f"it is {describe_shape(reader.info.shape)} voxels, the volume {volume!r} is "
+            f"{describe_shape(shape)} (z, y, x)"
         )
         raise LabelsMismatchError(str(reader.path), reason)
 
@@ -221,12 +232,13 @@ def _origin(reader: VolumeReader, steps: Sequence[Step] = ()) -> Mapping[str, An
     What was preprocessed is no copy of its source, so where that lies is kept, too.
     """
     path = reader.path
+    place = public_address(path) if isinstance(path, str) else os.path.abspath(path)
     preprocessing = {
-        "path": path if isinstance(path, str) else os.path.abspath(path),
+        "path": place,
         "preprocess": [step_text(step) for step in steps],
     }
     return {
-        "name": Path(path).name,
+        "name": Path(place).name,
         "fingerprint": reader.fingerprint(),
         "dataset": reader.info.dataset,
         "channel": reader.choice.channel or 0,

@@ -122,7 +122,7 @@ class PoolPlan:
             return
         with open_volume(self.mask) as mask:
             mask.check_chosen()
-            check_shape(mask, store)
+            check_shape(mask, store.name, store.shape)
             for z, slice_tiles in groupby(tiles, attrgetter("z")):
                 inside = mask.read(Roi.slice_of(store.shape, z))[0] > 0
                 for tile in slice_tiles:

@@ -28,6 +28,7 @@ from importers.base import Choice
 from importers.convert import import_volume
 from importers.detect import open_volume
 from importers.n5_volume import N5Reader
+from importers.preprocessing.parse import parse_steps
 from importers.testing import SHAPE, VOXEL_SIZE, example
 from importers.zarr_volume import ZarrReader
 
@@ -167,6 +168,16 @@ def test_a_volume_is_imported_from_an_address(server, tmp_path):
     assert store.source["name"] == "own.ome.zarr"
     again = import_volume(f"{server.url}/own.ome.zarr", tmp_path / "data", "cells")
     assert again.path == store.path
+
+
+@pytest.mark.parametrize("steps", [[], parse_steps("invert")])
+def test_what_may_be_secret_of_an_address_is_not_kept(server, tmp_path, steps):
+    address = f"{server.url}/own.ome.zarr".replace("://", "://reader:opensesame@")
+    store = import_volume(address, tmp_path / "data", "a", steps=steps)
+    kept = "".join(path.read_text() for path in store.path.rglob("zarr.json"))
+    assert "opensesame" not in kept
+    assert store.source["name"] == "own.ome.zarr"
+    assert not steps or store.source["path"] == f"{server.url}/own.ome.zarr"
 
 
 def test_a_volume_behind_an_address_is_copied(server, tmp_path):
