@@ -1,5 +1,6 @@
 """What the values of a label file mean in a project."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -56,7 +57,8 @@ class LabelValues:
     def named(self, path: str, names: Mapping[int, str], label_map: LabelMap) -> "LabelValues":
         """Return what the names in a file say, unless something was said already.
 
-        A name is that of a label if they are equal but for upper and lower case.
+        A name is that of a label if they are equal but for case and for characters that are
+        neither letters nor digits, which some formats do without. An empty one is the only label.
 
         Parameters
         ----------
@@ -74,12 +76,14 @@ class LabelValues:
         """
         if self.labels or not names:
             return self
-        known = {label.casefold(): label for label in label_map.names}
-        strange = {value for value, name in names.items() if name.casefold() not in known}
+        known = {_plain(label): label for label in label_map.names}
+        if len(label_map.names) == 2:
+            known[""] = label_map.names[1]
+        strange = {value for value, name in names.items() if _plain(name) not in known}
         if strange:
             told = tuple(f"{value} ({names[value]})" for value in sorted(strange))
             raise LabelValuesError(path, told, label_map.names[1:])
-        labels = {value: known[name.casefold()] for value, name in names.items()}
+        labels = {value: known[_plain(name)] for value, name in names.items()}
         return replace(self, labels=labels)
 
     def masks(
@@ -130,3 +134,7 @@ class LabelValues:
         if value == 0:
             return 0
         return 1 if not self.labels and len(label_map.names) == 2 else None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", "_", name.casefold())

@@ -1,7 +1,7 @@
 """Predictions of a project's serving version, as Label Studio wants them."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
@@ -51,6 +51,35 @@ class Model:
     def regions(self, masks: Sequence[NDArray[np.uint8]], label_map: LabelMap) -> list[Json]:
         """Return the brush regions of predicted class masks, one mask a shown slice."""
         return prediction_regions(masks, self.card.class_names, label_map)
+
+
+def mask_predictor(
+    registry: ModelRegistry, project_id: int, label_map: LabelMap
+) -> Callable[[Sequence[NDArray[np.float32]]], list[NDArray[np.uint8]]] | None:
+    """Return what proposes a project's masks by the model that serves; None if there is none.
+
+    It takes images, float32 (H, W) in [0, 1], and returns class integers of `label_map`, uint8 (H,
+    W), without specks. A class that the configuration no longer has is background.
+
+    Raises
+    ------
+    ModelDamagedError
+        If the model cannot be loaded.
+    """
+    version = registry.current(project_id)
+    if version is None:
+        return None
+    model = Model(registry, project_id, version)
+    names = model.card.class_names
+    classes = np.array(
+        [label_map.index(name) if name in label_map.names else 0 for name in names], np.uint8
+    )
+
+    def predict(images: Sequence[NDArray[np.float32]]) -> list[NDArray[np.uint8]]:
+        probs = model.probabilities(iter(images))
+        return [classes[class_mask(each, MIN_AREA_PX)] for each in probs]
+
+    return predict
 
 
 class PredictionService:

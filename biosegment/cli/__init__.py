@@ -16,6 +16,7 @@ from biosegment.cli.annotations import annotations
 from biosegment.cli.benchmark import benchmark
 from biosegment.cli.console import errors
 from biosegment.cli.demo import demo
+from biosegment.cli.exporting import export
 from biosegment.cli.importing import import_command
 from biosegment.cli.info import formats, info
 from biosegment.cli.loop import effort, status, train
@@ -35,6 +36,7 @@ app.command()(demo)
 app.command()(up)
 app.command("import")(import_command)
 app.command()(annotations)
+app.command()(export)
 app.command()(formats)
 app.command()(info)
 app.command()(status)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biosegment.cli.console import console, progress_bar
-from biosegment.cli.source import Channel, Dataset, Stack, Time
+from biosegment.cli.source import Channel, Dataset, Stack, Time, voxel
 from biosegment.errors import SettingsError
 from biosegment.geometry import Box, Roi, VoxelSize
 from biosegment.settings import Settings
@@ -123,16 +123,8 @@ def _pool_plan(
         seed=seed,
         region=Box.parse(region).within if region and not is_mask else Roi.whole,
         mask=Path(region) if region and is_mask else None,
-        near=None if near is None else _voxel(near),
+        near=None if near is None else voxel("--near", near),
     )
-
-
-def _voxel(text: str) -> tuple[int, int, int]:
-    try:
-        z, y, x = map(int, text.split(","))
-    except ValueError:
-        raise SettingsError("--near", f"is a voxel z,y,x such as 10,512,300, not {text}") from None
-    return z, y, x
 
 
 def import_and_show(
@@ -144,12 +136,12 @@ def import_and_show(
     with progress_bar() as report:
         imported = import_project(stack, plan, settings, report)
     depth, height, width = imported.store.shape
-    voxel = imported.store.voxel_size
-    size = voxel or "unknown voxel size"
+    known_size = imported.store.voxel_size
+    size = known_size or "unknown voxel size"
     console.print(f"Volume {plan.volume}: {depth} x {height} x {width} voxels (z, y, x), {size}")
     for notice in imported.store.source.get("notices", ()):
         console.print(f"{notice}.", markup=False)
-    if voxel is None:
+    if known_size is None:
         console.print(
             "How large its voxels are is not known; the same command with --voxel-size z,y,x and "
             "a unit, such as --voxel-size 40,5,5nm, sets it without copying the volume again."

@@ -24,17 +24,28 @@ _MOST_LINES = 20
 
 
 def formats() -> None:
-    """List the formats that can be imported."""
+    """List the formats that can be imported, and those that can be exported."""
+    from exporters import WRITERS
     from importers import READERS
 
     table = Table("reader", "suffixes", "takes", "needs", box=None, header_style="bold")
     for name, reader in READERS.items():
-        takes = (sys.modules[reader.__module__].__doc__ or "").partition("\n")[0]
         needs = "" if reader.EXTRA is None else f"biosegment[{reader.EXTRA}]"
         if reader.EXTRA is not None and not extra_is_installed(reader.EXTRA):
             needs += ": not installed"
-        table.add_row(name, " ".join(reader.SUFFIXES), escape(takes.rstrip(".")), escape(needs))
+        table.add_row(name, " ".join(reader.SUFFIXES), _first_line(reader), escape(needs))
     console.print(table)
+    table = Table("writer", "suffixes", "writes", box=None, header_style="bold")
+    for name, writer in WRITERS.items():
+        suffixes = dict.fromkeys(filter(None, (writer.IMAGE_SUFFIX, writer.LABELS_SUFFIX)))
+        table.add_row(name, " ".join(suffixes), _first_line(writer))
+    console.print(table)
+
+
+def _first_line(kind: type) -> str:
+    """Return what the module of a reader or writer says that it is about."""
+    line = (sys.modules[kind.__module__].__doc__ or "").partition("\n")[0]
+    return escape(line.rstrip("."))
 
 
 def info(

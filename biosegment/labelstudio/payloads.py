@@ -9,7 +9,7 @@ position in a list of images.
 
 import json
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote
@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biosegment.brush import decode_mask, encode_mask
-from biosegment.errors import LabelConfigError, TaskError
+from biosegment.errors import LabelConfigError, SettingsError, TaskError
 from biosegment.labels import BACKGROUND, NO_BACKGROUND, UNKNOWN, LabelMap
 from biosegment.tiles import TILES, Tile, context_tiles, tile_image_path
 
@@ -92,6 +92,22 @@ def tile_of(task: Mapping[str, Any]) -> Tile:
         raise TaskError(task.get("id"), reason) from exc
 
 
+def the_volume(tasks: Iterable[Mapping[str, Any]], wanted: str | None) -> str:
+    """Return the name of the volume that tasks show, or that which is wanted of several.
+
+    Raises
+    ------
+    SettingsError
+        If there are several and none was chosen, or one that is not there.
+    """
+    names = sorted({str(task["data"]["volume"]) for task in tasks if "volume" in task["data"]})
+    if wanted is None and len(names) == 1:
+        return names[0]
+    if wanted is None or wanted not in names:
+        raise SettingsError("--volume", f"is one of {', '.join(names) or 'none: import one first'}")
+    return wanted
+
+
 def shown_tiles(task: Mapping[str, Any]) -> list[Tile]:
     """Return the tiles that a task shows, in the order of its images; the target alone if one.
 
@@ -149,15 +165,17 @@ def prediction_regions(
     return regions
 
 
-def annotation_regions(mask: Mask, label_map: LabelMap) -> list[Json]:
-    """Return the brush regions that :func:`annotated_masks` reads as exactly this mask.
+def annotation_regions(masks: Sequence[Mask | None], label_map: LabelMap) -> list[Json]:
+    """Return the brush regions that :func:`annotated_masks` reads as exactly these masks.
 
-    Where a pixel is unknown, background is painted: that makes the annotation sparse.
+    Where a pixel is unknown, background is painted: that makes the annotation sparse. Of a slice
+    beside the target that holds nothing but background, nothing can be said if none is unknown.
 
     Parameters
     ----------
-    mask : ndarray of uint8, shape (H, W)
-        Class integers of the configuration, or `UNKNOWN` (255).
+    masks : sequence of ndarray of uint8, shape (H, W)
+        For each image of the task class integers of the configuration, or `UNKNOWN` (255); None
+        where nothing is to be said.
     label_map
         Of the project's labelling configuration.
 
@@ -166,14 +184,20 @@ def annotation_regions(mask: Mask, label_map: LabelMap) -> list[Json]:
     LabelConfigError
         If a pixel is unknown, and the configuration has no brush for background.
     """
-    unknown = mask == UNKNOWN
-    painted = np.where(unknown, np.uint8(0), mask)
-    regions = prediction_regions([painted], label_map.names, label_map)
-    if not unknown.any():
-        return regions
-    if not label_map.has_background_brush:
+    sparse = any(mask is not None and (mask == UNKNOWN).any() for mask in masks)
+    if sparse and not label_map.has_background_brush:
         raise LabelConfigError(NO_BACKGROUND)
-    return [_region(mask == 0, BACKGROUND, label_map), *regions]
+    regions: list[Json] = []
+    for item_index, mask in enumerate(masks):
+        if mask is None:
+            continue
+        painted = np.where(mask == UNKNOWN, np.uint8(0), mask)
+        found = prediction_regions([painted], label_map.names, label_map)
+        if sparse and (mask == 0).any():
+            found.insert(0, _region(mask == 0, BACKGROUND, label_map))
+        place = {"item_index": item_index} if len(masks) > 1 else {}
+        regions += [region | place for region in found]
+    return regions
 
 
 def _region(mask: npt.NDArray[np.bool_], name: str, label_map: LabelMap) -> Json:

@@ -4,15 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biosegment.brush import encode_mask
-from biosegment.errors import TaskError
+from biosegment.errors import LabelConfigError, SettingsError, TaskError
 from biosegment.labels import UNKNOWN, LabelMap, labelling_config
 from biosegment.labelstudio.payloads import (
     annotated_masks,
+    annotation_regions,
     image_addresses,
     majority,
     prediction_regions,
     shown_tiles,
     task_data,
+    the_volume,
     tile_of,
 )
 from biosegment.tiles import TILES, Tile, tile_image_path
@@ -290,3 +292,43 @@ def test_a_class_that_the_project_no_longer_has_is_left_out():
 
 def test_an_empty_mask_has_no_region():
     assert prediction_regions([np.zeros((6, 9), np.uint8)], NAMES, DENSE) == []
+
+
+# Masks to annotations
+
+
+@pytest.mark.parametrize("context", [0, 1])
+def test_masks_become_the_annotation_that_is_read_as_them(context):
+    masks = random_masks(2 * context + 1)
+    masks[0][2:4, 3:7] = UNKNOWN
+    found = masks_of(
+        annotation(*annotation_regions(masks, SPARSE)), label_map=SPARSE, context=context
+    )
+    shown = shown_tiles(task(context=context))
+    assert set(found) == set(shown)
+    for tile, mask in zip(shown, masks, strict=True):
+        np.testing.assert_array_equal(found[tile], mask)
+
+
+def test_nothing_is_said_of_a_slice_without_a_mask():
+    _, target, below = random_masks(3)
+    regions = annotation_regions([None, target, below], DENSE)
+    assert set(masks_of(annotation(*regions), context=1)) == {TILE, TILE.at(6)}
+
+
+def test_unknown_pixels_need_a_background_brush():
+    (mask,) = random_masks(1)
+    mask[0, 0] = UNKNOWN
+    with pytest.raises(LabelConfigError, match="background"):
+        annotation_regions([mask], DENSE)
+
+
+def test_one_volume_of_several_has_to_be_chosen():
+    one, two = task(), {"data": {"volume": "other"}}
+    assert the_volume([one, {"data": {}}], None) == "vnc"
+    assert the_volume([one, two], "other") == "other"
+    for wanted in (None, "third"):
+        with pytest.raises(SettingsError, match="other, vnc"):
+            the_volume([one, two], wanted)
+    with pytest.raises(SettingsError, match="import one first"):
+        the_volume([], None)

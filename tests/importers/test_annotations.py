@@ -2,13 +2,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import roifile
 import tifffile
 
-from biosegment.errors import LabelsMismatchError, LabelValuesError, ProjectNotFoundError
+from biosegment.errors import (
+    LabelsMismatchError,
+    LabelValuesError,
+    ProjectNotFoundError,
+    RegionError,
+)
 from biosegment.labels import UNKNOWN, LabelMap
 from biosegment.labelstudio.client import LabelStudioClient
-from biosegment.labelstudio.payloads import annotated_masks, tile_of
-from importers.annotations import import_annotations
+from biosegment.labelstudio.payloads import annotated_masks, shown_tiles, tile_of
+from importers.annotations import LabelPlan, import_annotations
 from importers.label_values import LabelValues
 from importers.pool import PoolPlan
 from importers.project import ProjectPlan, import_project
@@ -54,8 +60,9 @@ def made(request, stack, tmp_path, truth):
             tmp_path / "raw.tif", replace(plan, **changes), stack.settings, lambda *_: None
         )
 
-        def bring(values=MAP, path=tmp_path / "labels.tif"):
-            return import_annotations(path, name, values, stack.settings, lambda *_: None)
+        def bring(values=MAP, path=tmp_path / "labels.tif", **changes):
+            how = LabelPlan(name, values, **changes)
+            return import_annotations(path, how, stack.settings, lambda *_: None)
 
         return imported, bring
 
@@ -82,12 +89,74 @@ def test_labels_become_annotations_pixel_for_pixel(made, client, truth, context)
     imported, bring = made(context=context)
     done = bring()
     masks = annotated(client, imported.project_id)
-    assert done.annotated == len(masks) >= 5
-    assert done.added == done.annotated - 5
+    tasks = client.annotated_tasks(imported.project_id)
+    assert done.labelled == len(tasks) >= 5
+    assert done.added == done.labelled - 5
+    shown = {tile for task in tasks for tile in shown_tiles(task)}
+    # A slice beside the one to label that is background alone goes without saying.
+    assert {tile for tile in shown if expected(truth, tile).any()} <= set(masks) <= shown
     for tile, mask in masks.items():
         np.testing.assert_array_equal(mask, expected(truth, tile))
     again = bring()
-    assert (again.annotated, again.added, again.skipped) == (0, 0, done.annotated)
+    assert (again.labelled, again.added, again.skipped) == (0, 0, done.labelled)
+
+
+def test_a_file_of_a_part_labels_the_tiles_that_it_covers(made, client, truth, tmp_path):
+    imported, bring = made()
+    at, part = (1, 20, 30), (slice(1, 4), slice(20, 90), slice(30, 110))
+    tifffile.imwrite(tmp_path / "part.tif", truth[part], photometric="minisblack")
+    done = bring(path=tmp_path / "part.tif", at=at)
+    masks = annotated(client, imported.project_id)
+    assert done.labelled == len(masks) >= done.added > 0
+    for tile, mask in masks.items():
+        assert tile.z >= 1
+        assert 20 <= tile.y <= 90 - tile.height
+        assert 30 <= tile.x <= 110 - tile.width
+        np.testing.assert_array_equal(mask, expected(truth, tile))
+    with pytest.raises(RegionError):
+        bring(path=tmp_path / "part.tif", at=(2, 20, 30))
+
+
+def test_predictions_open_prelabelled_and_spread_until_a_model_serves(made, client, truth):
+    imported, bring = made(labels=["background", "cell", "vesicle"])
+    values = LabelValues.parse("3=cell,7=vesicle,200=")
+    done = bring(values, kind="predictions")
+    assert annotated(client, imported.project_id) == {}
+    tasks = client.head_of_queue(imported.project_id, 1000)
+    assert done.labelled == len(tasks)
+    assert client.project(imported.project_id)["model_version"] == "imported (labels.tif)"
+    scores = [task["predictions_score"] for task in tasks]
+    assert scores == sorted(scores)
+    assert len(set(scores)) == min(20, len(tasks)) + (len(tasks) > 20)
+    served = client.next_task(imported.project_id)
+    (shown,) = [
+        each for each in served["predictions"] if each["model_version"] == "imported (labels.tif)"
+    ]
+    label_map = LabelMap.from_config(client.project(imported.project_id)["label_config"])
+    as_submitted = served | {"annotations": [{"id": 1, "result": shown["result"]}]}
+    mask = annotated_masks(as_submitted, label_map)[tile_of(served)]
+    wanted = expected(truth, tile_of(served))
+    np.testing.assert_array_equal(mask, np.where(wanted == UNKNOWN, 0, wanted))
+    again = bring(values, kind="predictions")
+    assert (again.labelled, again.skipped) == (0, done.labelled)
+
+
+def test_rois_of_imagej_label_the_slices_they_are_on(made, client, tmp_path):
+    imported, bring = made(pool=PoolPlan(tile_px=32))
+    square = np.array([[3, 5], [20, 5], [20, 9], [3, 9]])
+    rois = [
+        roifile.ImagejRoi.frompoints(square + 33, name="vesicle-1", z=2),
+        roifile.ImagejRoi.frompoints(square, name="Cell-1", z=0),
+    ]
+    roifile.roiwrite(tmp_path / "set.zip", rois, name=["a", "b"])
+    bring(LabelValues(), path=tmp_path / "set.zip")
+    masks = annotated(client, imported.project_id)
+    assert len(masks) == len(client.tasks(imported.project_id))
+    volume = np.zeros(SHAPE, int)
+    volume[2, 38:42, 36:53] = 2
+    volume[0, 5:9, 3:20] = 1
+    for tile, mask in masks.items():
+        np.testing.assert_array_equal(mask, volume[tile.roi.slices][0])
 
 
 def test_tiles_are_added_where_the_file_has_labels(made, client, truth):
@@ -121,7 +190,9 @@ def test_nothing_is_made_of_labels_that_do_not_fit(made, client, tmp_path, truth
 def test_a_project_that_is_not_there_is_told(stack, tmp_path, truth):
     tifffile.imwrite(tmp_path / "labels.tif", truth, photometric="minisblack")
     with pytest.raises(ProjectNotFoundError):
-        import_annotations(tmp_path / "labels.tif", "gone", MAP, stack.settings, lambda *_: None)
+        import_annotations(
+            tmp_path / "labels.tif", LabelPlan("gone", MAP), stack.settings, lambda *_: None
+        )
 
 
 def test_the_command_line_annotates(made, stack, tmp_path):

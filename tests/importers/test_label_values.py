@@ -74,3 +74,15 @@ def test_what_the_user_says_counts_more_than_names():
 def test_names_that_are_no_labels_are_listed():
     with pytest.raises(LabelValuesError, match=r"7 \(nucleus\) .*--map 7=cell"):
         LabelValues().named("f", {3: "cell", 7: "nucleus"}, ONE)
+
+
+def test_names_match_but_for_case_and_signs():
+    two = LabelMap.from_config(labelling_config(["synaptic vesicle", "cell"]))
+    named = LabelValues().named("f", {3: "Synaptic_Vesicle", 9: "CELL"}, two)
+    assert dict(named.labels) == {3: "synaptic vesicle", 9: "cell"}
+
+
+def test_an_area_without_a_name_is_the_only_label_there_is():
+    assert dict(LabelValues().named("f", {1: "", 2: "Cell"}, ONE).labels) == {1: "cell", 2: "cell"}
+    with pytest.raises(LabelValuesError, match=r"1 \(\)"):
+        LabelValues().named("f", {1: ""}, TWO)
