@@ -133,6 +133,9 @@ class Roi:
         if min(self.z, self.y, self.x) < 0 or min(self.shape) < 1:
             raise ValueError(f"a region starts at 0 or above and holds a voxel, got {self}")
 
+    def __str__(self) -> str:
+        return ",".join(f"{part.start}:{part.stop}" for part in self.slices)
+
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Self:
         """Return the region that covers a volume of this shape (z, y, x)."""

@@ -23,7 +23,10 @@ from importers.axes import LETTERS
 Attributes = Mapping[str, Any]
 _MOST_TEXTS = 50
 _LONGEST_TEXT = 200
-_NO_REMARKS = {"axistags", "_ARRAY_DIMENSIONS", "axes", "dimensions", "blockSize", "dataType"}
+_NO_REMARKS = {
+    *("axistags", "_ARRAY_DIMENSIONS", "axes", "dimensions", "blockSize", "dataType"),
+    "label_names",
+}
 
 
 def plain(value: object) -> Any:  # noqa: ANN401 (any of JSON)
@@ -70,6 +73,16 @@ def voxel_size(attributes: Attributes, names: str) -> VoxelSize | None:
         return VoxelSize(*(edges[axis] for axis in "zyx")) if edges else None
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
+
+
+def label_names(attributes: Attributes) -> dict[int, str]:
+    """Return what values mean by the JSON in ``label_names``; nothing if it is something else."""
+    try:
+        told = json.loads(attributes.get("label_names", "{}"))
+        names = {int(value): name for value, name in told.items() if isinstance(name, str) and name}
+    except (AttributeError, TypeError, ValueError):
+        return {}
+    return {value: name for value, name in names.items() if value}
 
 
 def texts(attributes: Attributes) -> dict[str, str]:

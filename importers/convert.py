@@ -172,7 +172,7 @@ def import_labels(
         store.finish_labels(name, origin)
 
 
-def check_shape(reader: VolumeReader, volume: str, shape: Sequence[int]) -> None:
+def check_shape(reader: VolumeReader, volume: str, shape: Sequence[int], remedy: str = "") -> None:
     """Raise LabelsMismatchError unless labels or a mask have the shape of what they belong to.
 
     Parameters
@@ -183,13 +183,16 @@ def check_shape(reader: VolumeReader, volume: str, shape: Sequence[int]) -> None
         Name of their volume.
     shape
         Extent (z, y, x) in voxels of the volume, or of its region that they lie on.
+    remedy
+        What to do about labels that are smaller.
     """
     if reader.info.shape != tuple(shape):
         reason = (
             f"it is {describe_shape(reader.info.shape)} voxels, the volume {volume!r} is "
             f"{describe_shape(shape)} (z, y, x)"
         )
-        raise LabelsMismatchError(str(reader.path), reason)
+        smaller = all(np.less_equal(reader.info.shape, shape))
+        raise LabelsMismatchError(str(reader.path), reason + remedy * smaller)
 
 
 @contextmanager

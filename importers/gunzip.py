@@ -19,8 +19,8 @@ from biosegment.disk import explain_full_disk
 from biosegment.errors import DiskFullError, UnreadableFileError
 
 _GZIP_MAGIC = b"\x1f\x8b"
-# Deflate does no better than 1032:1; room for its headers besides.
-_MOST_GZIPPED = 1100
+MOST_DEFLATED = 1100
+"""How many bytes one of gzip or zlib can stand for: 1032, and room for their headers."""
 _CHUNK_BYTES = 2**20
 
 
@@ -62,7 +62,7 @@ def gunzipped(path: Path, size: int, start: int = 0) -> IO[bytes]:
         If the stream does not hold as many, which is found out before they are written if it
         cannot.
     """
-    most = _MOST_GZIPPED * (path.stat().st_size - start)
+    most = MOST_DEFLATED * (path.stat().st_size - start)
     with path.open("rb") as file:
         file.seek(start)
         with gzip.GzipFile(fileobj=file) as stream:

@@ -3,7 +3,8 @@
 The only array of 3 to 5 axes in a file is taken; of several, one has to be chosen by its path.
 Axes are those of ``axistags``, else three axes are z, y, x.
 BigDataViewer's coarser levels do not count as volumes of their own, and its voxels, which are
-marked as signed, are unsigned. Blocks that were never written read as the file's fill value.
+marked as signed, are unsigned. Blocks that were never written read as the file's fill value. What
+label values mean may stand in an attribute ``label_names``, JSON such as ``{"1": "vesicle"}``.
 
 Cannot be read: voxels in other files (external storage, virtual datasets), compression by plug-ins
 that are not part of HDF5, more than one channel without names of the axes.
@@ -37,7 +38,7 @@ import numpy as np
 from biosegment.errors import LinkError, UnreadableFileError
 from biosegment.linked import Link
 from importers.array_reader import ArrayReader
-from importers.attributes import axis_names, texts, voxel_size
+from importers.attributes import axis_names, label_names, texts, voxel_size
 from importers.axes import Axes
 from importers.base import Choice, VolumeInfo, storable_dtype
 from importers.damage import explain_damage
@@ -76,6 +77,7 @@ class Hdf5Reader(ArrayReader):
                 dataset=name,
                 chunks=self._array.chunks and self._axes.zyx(self._array.chunks, 1),
                 metadata=texts(attributes),
+                label_names=label_names(attributes),
             )
             self._opened = opened.pop_all()
 

@@ -18,6 +18,7 @@ from importers.label_values import LabelValues
 from importers.rois import RoiReader, holds_rois
 
 Mask = npt.NDArray[np.uint8]
+_PART = "; if it is a part of it, --at z,y,x says where that begins"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ def open_labels(
     with _opened(source, choice, expected or store.shape) as reader:
         reader.check_chosen()
         if expected is not None:
-            check_shape(reader, store.name, expected)
+            check_shape(reader, store.name, expected, "" if shape else _PART)
         region = Roi(*(at or (0, 0, 0)), *reader.info.shape)
         region.check_within(store.shape)
         told = reader.info.label_names or names or {}

@@ -30,6 +30,8 @@ class OmeImage:
     """Path of each level, the finest first, and its scale along each axis; None if it has none."""
     channel_names: tuple[str, ...]
     """Names of the channels as they are shown."""
+    label_names: Mapping[int, str]
+    """What values mean, if it is a label image that tells."""
 
     @classmethod
     def of(cls, attributes: Mapping[str, Any]) -> Self | None:
@@ -56,6 +58,7 @@ class OmeImage:
                 for level in multiscale["datasets"]
             },
             channel_names=tuple(str(channel.get("label", "")) for channel in channels),
+            label_names=_label_names(ome.get("image-label")),
         )
 
     def voxel_size(self, level: str) -> VoxelSize | None:
@@ -85,6 +88,17 @@ def _scale(described: Mapping[str, Any]) -> Sequence[float] | None:
             scale: Sequence[float] | None = transformation.get("scale")
             return scale
     return None
+
+
+def _label_names(described: object) -> dict[int, str]:
+    """Return the ``name`` of values but for the background; programs may add what they like."""
+    properties = described.get("properties") if isinstance(described, Mapping) else None
+    return {
+        each["label-value"]: each["name"]
+        for each in properties or ()
+        if isinstance(each.get("name"), str) and isinstance(each.get("label-value"), int)
+        if each["name"] and each["label-value"]
+    }
 
 
 def _product(

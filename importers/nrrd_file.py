@@ -25,7 +25,7 @@ Examples
 import bz2
 import io
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -37,12 +37,12 @@ from biosegment.errors import UnreadableFileError
 from importers.base import VolumeInfo
 from importers.gunzip import chunks_of, gunzipped, unpacked
 from importers.nrrd_axes import nrrd_axes, nrrd_voxel_size
+from importers.packing import numbers
 from importers.raw_array import RawArray, RawReader
 
 _MAGIC = b"NRRD000"
 _LONGEST_HEADER_BYTES = 2**26
 _LONGEST_LINE_BYTES = 2**20
-_BLANKS = bytes.maketrans(b"\t\n\r", b"   ")
 _ENCODINGS = {"gz": "gzip", "bz2": "bzip2", "ascii": "text", "txt": "text"}
 # Fields of the format itself, which say nothing of the image.
 _TECHNICAL = ("type", "encoding", "endian", "space", "data file", "datafile")
@@ -121,7 +121,7 @@ class NrrdReader(RawReader):
             if self._encoding == "text":
                 # Every number takes a digit and a blank.
                 most = (self._data.stat().st_size + 1) // 2 * self._array.dtype.itemsize
-                return unpacked(self._data, _numbers(file, self._array.dtype), size, most)
+                return unpacked(self._data, numbers(chunks_of(file), self._array.dtype), size, most)
         reason = f"its encoding is {self._encoding}; raw, gzip, bzip2 and text can be read"
         raise UnreadableFileError(str(self.path), reason)
 
@@ -161,15 +161,3 @@ def _skip_lines(path: Path, file: IO[bytes], count: int) -> None:
         if not part:
             raise UnreadableFileError(str(path), "its data are missing; it may have been cut off")
         count -= part.endswith(b"\n")
-
-
-def _numbers(file: io.BufferedIOBase, dtype: np.dtype[Any]) -> Iterator[bytes]:
-    """Yield the numbers of a text, as stored in memory."""
-    rest = b""
-    for text in chunks_of(file):
-        *words, rest = (rest + text).translate(_BLANKS).rsplit(b" ", 1)
-        if len(rest) > _LONGEST_LINE_BYTES:
-            raise ValueError("it is no list of numbers")
-        for part in words:
-            yield np.array(part.split()).astype(dtype).tobytes()
-    yield np.array(rest.split()).astype(dtype).tobytes()

@@ -142,6 +142,7 @@ class ZarrReader(ArrayReader):
             dataset=found.path or None,
             chunks=self._axes.zyx(found.array.chunks, 1),
             metadata={**name, **texts(found.attributes)},
+            label_names=image.label_names if image else {},
         )
 
 

@@ -273,3 +273,23 @@ def test_a_file_that_ilastik_reads(real_formats):
     assert (info.shape, info.dtype, info.voxel_size) == ((50, 60, 55), np.uint8, None)
     with h5py.File(path) as file:
         np.testing.assert_array_equal(read_all(path), file["data"][..., 0])
+
+
+@pytest.mark.parametrize(
+    ("told", "names"),
+    [
+        ('{"1": "mitochondria", "300": "véhicule"}', {1: "mitochondria", 300: "véhicule"}),
+        (np.bytes_(b'{"0": "background", "2": "axon"}'), {2: "axon"}),
+        ('{"1": 5, "2": "", "3": "axon"}', {3: "axon"}),
+        ('{"one": "axon"}', {}),
+        ('["axon"]', {}),
+        ("axon", {}),
+        (7, {}),
+    ],
+)
+def test_label_names_may_stand_in_an_attribute(tmp_path, told, names):
+    path = write(tmp_path / "labels.h5", labels=example("uint16"))
+    with h5py.File(path, "a") as file:
+        file["labels"].attrs["label_names"] = told
+    info = info_of(path)
+    assert (info.label_names, info.metadata) == (names, {})

@@ -190,10 +190,36 @@ def test_labels_of_the_own_store_are_chosen_by_name(tmp_path):
     store.write_labels("cells", Roi.whole(SHAPE), mask)
     store.finish_labels("cells")
     assert info_of(store.path, dataset="labels/cells").voxel_size == VOXEL_SIZE
+    assert info_of(store.path, dataset="labels/cells").label_names == {1: "cell"}
+    assert info_of(store.path).label_names == {}
     np.testing.assert_array_equal(read_all(store.path, dataset="labels/cells"), mask)
     np.testing.assert_array_equal(read_all(store.path), np.zeros(SHAPE))
     with pytest.raises(ChoiceError, match=r"0, labels/cells\) and no dataset labels/nuclei"):
         open_volume(store.path, Choice(dataset="labels/nuclei"))
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_properties_of_a_label_image_name_its_values(tmp_path, version):
+    properties = [
+        {"label-value": 0, "name": "nothing"},
+        {"label-value": 3, "name": "axon", "area (pixels)": 1200},
+        {"label-value": 7, "class": "dendrite"},
+        {"label-value": 300, "name": ""},
+        {"label-value": "8", "name": "glia"},
+        {"name": "soma"},
+    ]
+    image = one_level(axes_named("zyx"), scaled(1, 1, 1))
+    described = {"image-label": {"properties": properties}}
+    path = write_image(tmp_path / "a.zarr", {"0": example("uint16")}, image, version, **described)
+    assert info_of(path).label_names == {3: "axon"}
+
+
+@pytest.mark.parametrize("described", [None, {}, {"properties": None}, "labels"])
+def test_a_label_image_need_not_name_its_values(tmp_path, described):
+    image = one_level(axes_named("zyx"), scaled(1, 1, 1))
+    labels = {"image-label": described}
+    path = write_image(tmp_path / "a.zarr", {"0": example("uint16")}, image, **labels)
+    assert info_of(path).label_names == {}
 
 
 def test_a_level_in_a_folder_can_stay_where_it_is(tmp_path, pyramid):
