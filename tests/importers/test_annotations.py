@@ -181,7 +181,7 @@ def test_nothing_is_made_of_labels_that_do_not_fit(made, client, tmp_path, truth
     with pytest.raises(LabelValuesError, match="200"):
         bring(LabelValues.parse("3=cell,7=vesicle"))
     tifffile.imwrite(tmp_path / "other.tif", truth[:, :64], photometric="minisblack")
-    with pytest.raises(LabelsMismatchError, match="4 x 64 x 130.*--at z,y,x"):
+    with pytest.raises(LabelsMismatchError, match=r"4 x 64 x 130.*--at z,y,x"):
         bring(path=tmp_path / "other.tif")
     assert annotated(client, imported.project_id) == {}
     assert len(client.tasks(imported.project_id)) == 5
