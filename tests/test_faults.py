@@ -13,7 +13,7 @@ import tifffile
 
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import authorization_header
-from biosegment.labelstudio.payloads import prediction_regions, tile_of
+from biosegment.labelstudio.payloads import prediction_regions
 from ml_backend.jobs import JobQueue, connect
 from ml_backend.model_registry import ModelRegistry
 
@@ -41,15 +41,6 @@ def project(stack, truth, tmp_path_factory):
     return stack.client.find_project(TITLE)
 
 
-def annotate(stack, project, truth, count):
-    label_map = LabelMap.from_config(project["label_config"])
-    for _ in range(count):
-        task = stack.client.next_task(project["id"])
-        mask = truth[tile_of(task).roi.slices][0]
-        regions = prediction_regions([mask], label_map.names, label_map)
-        stack.client.annotate(task["id"], regions, 1.0)
-
-
 def annotation_ids(stack, project):
     tasks = stack.client.annotated_tasks(project["id"])
     return {str(annotation["id"]) for task in tasks for annotation in task["annotations"]}
@@ -64,7 +55,7 @@ def known_to_model(stack, project):
 @pytest.fixture(scope="module")
 def trained(stack, project, truth, wait_until):
     """The project once its first version orders the queue."""
-    annotate(stack, project, truth, 4)
+    stack.annotate(project, truth, 4)
     current = ModelRegistry(stack.data_root).current
     version = wait_until(lambda: current(project["id"]), 300, "a version is there")
     wait_until(
@@ -104,7 +95,7 @@ def test_a_killed_worker_leaves_the_old_version_serving(stack, trained, truth, w
     registry, project_id = ModelRegistry(stack.data_root), trained["id"]
     jobs = JobQueue(connect(stack.settings))
     before = registry.current(project_id)
-    annotate(stack, trained, truth, 4)
+    stack.annotate(trained, truth, 4)
 
     def is_training():
         job = jobs.running(project_id)
@@ -147,7 +138,7 @@ def test_nothing_is_lost_while_redis_is_away(stack, trained, truth, wait_until):
         assert time.monotonic() - began < 1.0
         assert answer.status_code == 503
         assert answer.json()["error"].startswith("The job queue (Redis at ")
-        annotate(stack, trained, truth, 4)
+        stack.annotate(trained, truth, 4)
         task = stack.client.next_task(project_id)
         [answer] = predict(stack, trained, task).json()["results"]
         assert answer["model_version"] == f"{before} (entropy)"
@@ -165,10 +156,10 @@ def test_annotations_during_a_training_lead_to_one_more(stack, trained, truth, w
     jobs = JobQueue(connect(stack.settings))
     wait_until(lambda: jobs.running(project_id) is None, 300, "the loop is idle")
     count = len(registry.cards(project_id))
-    annotate(stack, trained, truth, 4)
+    stack.annotate(trained, truth, 4)
     wait_until(lambda: jobs.running(project_id) is not None, 60, "a turn runs")
     wait_until(lambda: len(registry.cards(project_id)) == count, 1, "it is still training")
-    annotate(stack, trained, truth, 8)
+    stack.annotate(trained, truth, 8)
     wait_until(
         lambda: known_to_model(stack, trained) == annotation_ids(stack, trained), 300, "all known"
     )

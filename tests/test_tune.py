@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 import tifffile
 
-from biosegment.labels import LabelMap
-from biosegment.labelstudio.payloads import prediction_regions, tile_of
 from ml_backend.jobs import JobQueue, connect
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.recipe import Recipe
@@ -44,15 +42,6 @@ def project(stack, truth, tmp_path_factory):
     return stack.client.find_project(TITLE)
 
 
-def annotate(stack, project, truth, count):
-    label_map = LabelMap.from_config(project["label_config"])
-    for _ in range(count):
-        task = stack.client.next_task(project["id"])
-        mask = truth[tile_of(task).roi.slices][0]
-        regions = prediction_regions([mask], label_map.names, label_map)
-        stack.client.annotate(task["id"], regions, 1.0)
-
-
 def one_sentence(said):
     return said.startswith("Error: ") and said.count("\n") == 1 and said.endswith(".\n")
 
@@ -82,7 +71,7 @@ def test_without_redis_or_worker_it_says_so(stack, project, redis_process):
 
 
 def test_a_search_outlives_its_command_and_gives_way(stack, project, truth, wait_until):
-    annotate(stack, project, truth, 7)
+    stack.annotate(project, truth, 7)
     command = [sys.executable, "-c", "from biosegment.cli import main; main()"]
     watching = subprocess.Popen(
         [*command, "tune", TITLE, "--trials", "2"],
