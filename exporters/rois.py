@@ -1,9 +1,9 @@
 """ROIs of ImageJ and Fiji (.zip): the outline of every object in every slice.
 
 An object is what hangs together in a slice and has one value. It is called after its class and
-numbered, ``mitochondria-12``, belongs to the group of its value, and lies on its slice of the
-stack. Outlines go along the edges of pixels, so that the area in ImageJ is the number of pixels. An
-object with holes is a composite ROI.
+numbered, ``mitochondria-12``, has the colour of its class, and lies on its slice of the stack.
+Outlines go along the edges of pixels, so that the area in ImageJ is the number of pixels. An object
+with holes is a composite ROI.
 
 Cannot be stored: intensities, voxel sizes, classes that do not occur.
 
@@ -35,11 +35,12 @@ from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 from skimage.measure import find_contours, regionprops
 from skimage.measure import label as connected
 
-from exporters.base import Layer, VolumeWriter
+from exporters.base import LabelClass, Layer, VolumeWriter
 
 Outline = npt.NDArray[np.intp]
 """Corners x, y of a closed polygon, shape (N, 2); each edge is one straight line."""
 _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0
+_NAMELESS, _OPAQUE = (255, 255, 255), 255
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -50,15 +51,17 @@ class RoiWriter(VolumeWriter):
 
     def _write(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
         assert labels is not None
-        names = {each.value: each.name for each in labels.classes}
+        classes = {each.value: each for each in labels.classes}
         counts: Counter[str] = Counter()
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for z, plane in enumerate(labels.planes()):
                 for value, outlines in _objects(plane):
+                    known = classes.get(value, LabelClass(value, f"value {value}", _NAMELESS))
                     # ImageJ lists ROIs by the names of files.
-                    name = re.sub(r"[/\\]", "_", names.get(value, f"value {value}"))
+                    name = re.sub(r"[/\\]", "_", known.name)
                     counts[name] += 1
-                    roi = _roi(outlines, f"{name}-{counts[name]}", z, value)
+                    roi = _roi(outlines, f"{name}-{counts[name]}", z)
+                    roi.stroke_color = bytes([_OPAQUE, *known.colour])
                     entry = zipfile.ZipInfo(f"{roi.name}.roi", _DATE)
                     archive.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
 
@@ -97,32 +100,29 @@ def outlines(mask: npt.NDArray[np.bool_]) -> list[Outline]:
     return found
 
 
-def _roi(found: list[Outline], name: str, z: int, group: int) -> ImagejRoi:
+def _roi(found: list[Outline], name: str, z: int) -> ImagejRoi:
     if len(found) == 1:
         roi = ImagejRoi.frompoints(found[0], name=name, position=z, c=0, z=z, t=0)
         roi.roitype = ROI_TYPE.TRACED
-    else:
-        corners = np.concatenate(found)
-        path = np.concatenate([_path(outline) for outline in found])
-        (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
-        roi = ImagejRoi(
-            roitype=ROI_TYPE.RECT,
-            options=ROI_OPTIONS.OVERLAY_BACKGROUNDS | ROI_OPTIONS.OVERLAY_LABELS,
-            name=name,
-            left=left,
-            top=top,
-            right=right,
-            bottom=bottom,
-            shape_roi_size=len(path),
-            multi_coordinates=path,
-            position=z + 1,
-            c_position=1,
-            z_position=z + 1,
-            t_position=1,
-        )
-    # A group is one byte.
-    roi.group = group if group < 256 else 0
-    return roi
+        return roi
+    corners = np.concatenate(found)
+    path = np.concatenate([_path(outline) for outline in found])
+    (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
+    return ImagejRoi(
+        roitype=ROI_TYPE.RECT,
+        options=ROI_OPTIONS.OVERLAY_BACKGROUNDS | ROI_OPTIONS.OVERLAY_LABELS,
+        name=name,
+        left=left,
+        top=top,
+        right=right,
+        bottom=bottom,
+        shape_roi_size=len(path),
+        multi_coordinates=path,
+        position=z + 1,
+        c_position=1,
+        z_position=z + 1,
+        t_position=1,
+    )
 
 
 def _path(outline: Outline) -> npt.NDArray[np.float32]:

@@ -57,9 +57,9 @@ def test_each_object_is_one_roi_on_its_slice(tmp_path):
     RoiWriter().write(path, None, layer_of(labels, CLASSES))
     rois = roifile.roiread(path)
     assert [roi.name for roi in rois] == ["mitochondria-1", "vesicles-1", "mitochondria-2"]
-    assert [(roi.position, roi.z_position, roi.group) for roi in rois] == [
-        (1, 1, 1), (1, 1, 2), (2, 2, 1)
-    ]  # fmt: skip
+    assert [(roi.position, roi.z_position) for roi in rois] == [(1, 1), (1, 1), (2, 2)]
+    colours = [tuple(roi.stroke_color) for roi in rois]
+    assert colours == [(255, *CLASSES[value - 1].colour) for value in (1, 2, 1)]
     assert rois[0].roitype == ROI_TYPE.TRACED
     assert area(rois[0].coordinates()) == 24
     assert sorted(area(part) for part in rois[2].coordinates(multi=True)) == [9, 100]
