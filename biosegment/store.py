@@ -31,9 +31,20 @@ def volume_path(data_root: Path, name: str) -> Path:
     VolumeNameError
         If the name could lead out of its folder or would be awkward in addresses.
     """
+    check_name(name)
+    return Path(data_root) / "volumes" / f"{name}{_SUFFIX}"
+
+
+def check_name(name: str) -> None:
+    """Raise VolumeNameError unless `name` can name a volume or a label image."""
     if not _NAME.fullmatch(name):
         raise VolumeNameError(name)
-    return Path(data_root) / "volumes" / f"{name}{_SUFFIX}"
+
+
+def volume_names(data_root: Path) -> list[str]:
+    """Return the names of the volumes of a data root, in order."""
+    found = (Path(data_root) / "volumes").glob(f"*{_SUFFIX}")
+    return sorted(path.name.removesuffix(_SUFFIX) for path in found)
 
 
 class VolumeStore:
@@ -293,8 +304,7 @@ class VolumeStore:
         VolumeNameError
             If `name` breaks the rule.
         """
-        if not _NAME.fullmatch(name):
-            raise VolumeNameError(name)
+        check_name(name)
         if "background" in class_names:
             raise ValueError("background is the value 0 of every label image: name the others")
         ome_zarr.list_labels(self._group, [other for other in self.label_names if other != name])

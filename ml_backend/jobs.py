@@ -8,7 +8,6 @@ Redis and may be lost: `reconcile` finds again what is due.
 import logging
 import os
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +16,7 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import LockError, RedisError
 from rq import Queue, Worker, get_current_job
-from rq.exceptions import AbandonedJobError, NoSuchJobError
+from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
@@ -26,6 +25,7 @@ from biosegment.errors import QueueError, SettingsError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json, project_state
 from biosegment.settings import Settings
+from ml_backend.job_report import JobReport, is_abandoned
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ LOCK_TIMEOUT_S: Final = 60
 """A turn whose process died without a word is over after this long."""
 KEEP_S: Final = 7 * 24 * 3600
 """How long finished and failed jobs can be looked at."""
-REPORT_S: Final = 0.5
 RETRY_AFTER_S: Final = 60
 """A project whose last turn failed is left alone this long, unless something new happens."""
 
@@ -88,19 +87,10 @@ class JobQueue:
             for job_id in self.queue.job_ids:
                 if job_id.startswith(prefix):
                     return job_id
-            job = self.queue.enqueue(
-                "ml_backend.jobs.turn",
-                project_id,
-                force,
-                job_id=prefix + uuid.uuid4().hex,
-                description=f"project {project_id}",
-                job_timeout=JOB_TIMEOUT_S,
-                result_ttl=KEEP_S,
-                failure_ttl=KEEP_S,
-            )
+            job_id = self._enqueue("ml_backend.jobs.turn", prefix, project_id, force)
             # Where the status page looks for the latest turn.
-            self._connection.set(_latest_key(project_id), job.id, ex=KEEP_S)
-            return str(job.id)
+            self._connection.set(_latest_key(project_id), job_id, ex=KEEP_S)
+            return job_id
 
     def job(self, job_id: str) -> Job | None:
         """Return a job; None when it is unknown or was forgotten."""
@@ -153,18 +143,51 @@ class JobQueue:
         goes_on
             Whether it stays with the annotations that an earlier job began with.
         """
+        prefix = f"tune-{project_id}-"
         with self._errors():
-            job = self.queue.enqueue(
-                "ml_backend.tuning_job.tune",
-                project_id,
-                trials,
-                goes_on,
-                job_id=f"tune-{project_id}-{uuid.uuid4().hex}",
-                description=f"tuning of project {project_id}",
-                job_timeout=JOB_TIMEOUT_S,
-                result_ttl=KEEP_S,
-                failure_ttl=KEEP_S,
-            )
+            return self._enqueue("ml_backend.tuning_job.tune", prefix, project_id, trials, goes_on)
+
+    def request_segmentation(self, order: Json) -> str:
+        """Make sure that a segmentation waits or runs, and return its job's id.
+
+        Parameters
+        ----------
+        order
+            Fields of `ml_backend.segmentation_job.Order`.
+        """
+        prefix = _segmentation_prefix(order)
+        lock = f"biosegment:enqueue:{prefix}"
+        with self._errors(), self._connection.lock(lock, timeout=5):
+            known = [*self.queue.started_job_registry.get_job_ids(), *self.queue.job_ids]
+            for job_id in known:
+                if job_id.startswith(prefix):
+                    return str(job_id)
+            return self.continue_segmentation(order)
+
+    def continue_segmentation(self, order: Json) -> str:
+        """Put a segmentation at the end of the queue, and return its job's id."""
+        prefix, project_id = _segmentation_prefix(order), order["plan"]["project_id"]
+        with self._errors():
+            job_id = self._enqueue("ml_backend.segmentation_job.segment", prefix, order)
+            self._connection.set(_segmentation_key(project_id), job_id, ex=KEEP_S)
+        return job_id
+
+    def latest_segmentation(self, project_id: int) -> Job | None:
+        """Return the job of the segmentation that was asked for last of a project's models."""
+        with self._errors():
+            job_id = self._connection.get(_segmentation_key(project_id))
+        return self.job(job_id.decode()) if isinstance(job_id, bytes) else None
+
+    def _enqueue(self, function: str, prefix: str, *arguments: Any) -> str:  # noqa: ANN401 (JSON)
+        job = self.queue.enqueue(
+            function,
+            *arguments,
+            job_id=prefix + uuid.uuid4().hex,
+            description=prefix.rstrip("-"),
+            job_timeout=JOB_TIMEOUT_S,
+            result_ttl=KEEP_S,
+            failure_ttl=KEEP_S,
+        )
         return str(job.id)
 
     def turn_waits(self) -> bool:
@@ -254,6 +277,14 @@ def _latest_key(project_id: int) -> str:
     return f"biosegment:latest:{project_id}"
 
 
+def _segmentation_key(project_id: int) -> str:
+    return f"biosegment:segmentation:{project_id}"
+
+
+def _segmentation_prefix(order: Json) -> str:
+    return f"segment-{order['volume']}-{order['name']}-"
+
+
 def _address(connection: Redis) -> str:
     where: dict[str, Any] = connection.connection_pool.connection_kwargs
     return str(where.get("path") or f"{where.get('host')}:{where.get('port')}")
@@ -308,36 +339,6 @@ def turn(project_id: int, force: bool) -> dict[str, Any] | None:
         return state
 
 
-class JobReport:
-    """Keeps a job's progress, and the seconds of every stage, where other processes see them."""
-
-    def __init__(self, job: Job | None) -> None:
-        self._job = job
-        self._stage = ""
-        self._stage_began = self._saved = time.monotonic()
-        self._seconds: dict[str, float] = {}
-
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """Note how far a stage is; written to Redis when it begins and twice a second."""
-        moment = time.monotonic()
-        if stage != self._stage:
-            spent = moment - self._stage_began
-            self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + spent
-            self._stage, self._stage_began = stage, moment
-        elif moment - self._saved < REPORT_S:
-            return
-        self._saved = moment
-        seconds = {name: round(spent, 2) for name, spent in self._seconds.items() if name}
-        self.note(stage=stage, done=done, total=total, seconds=seconds)
-
-    def note(self, **facts: Any) -> None:  # noqa: ANN401
-        """Write facts to Redis beside the progress, at once."""
-        if self._job is not None:
-            self._job.meta.update(facts)
-            with suppress(RedisError):
-                self._job.save_meta()  # type: ignore[no-untyped-call]
-
-
 def reconcile(client: LabelStudioClient, jobs: JobQueue) -> None:
     """Ask for a turn of every connected project that is not as its last turn left it.
 
@@ -352,17 +353,6 @@ def reconcile(client: LabelStudioClient, jobs: JobQueue) -> None:
         wanted = project_state(projects[project_id]) | {"strategy": _strategy(client, project_id)}
         if _is_due(wanted, jobs.latest(project_id)):
             jobs.request_turn(project_id)
-
-
-def failure_trace(job: Job) -> str:
-    """Return the traceback that a job ended with; empty when there is none."""
-    result = job.latest_result()
-    return (result.exc_string or "") if result else ""
-
-
-def is_abandoned(job: Job) -> bool:
-    """Return whether a job's worker died with it."""
-    return AbandonedJobError.__name__ in failure_trace(job)
 
 
 def _strategy(client: LabelStudioClient, project_id: int) -> str | None:

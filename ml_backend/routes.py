@@ -1,6 +1,6 @@
 """The routes: Label Studio's contract, and the pages for people and for Prometheus."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import cast
 
 from flask import (
@@ -18,10 +18,17 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.wrappers import Response as BaseResponse
 
-from biosegment.errors import ContractError, SettingsError, UnknownStrategyError
+from biosegment.errors import (
+    ContractError,
+    SegmentationExistsError,
+    SettingsError,
+    UnknownStrategyError,
+    VolumeNotFoundError,
+)
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import LoopOptions, Settings
+from biosegment.store import VolumeStore, volume_names
 from ml_backend.contract import (
     PredictRequest,
     WebhookAction,
@@ -34,6 +41,8 @@ from ml_backend.effort import effort_csv
 from ml_backend.jobs import JobQueue
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.predictions import PredictionService
+from ml_backend.segmentation import SegmentationPlan, labels_name
+from ml_backend.segmentation_job import Order
 from ml_backend.status import overview
 from ml_backend.strategies import descriptions, strategy_named
 
@@ -175,6 +184,30 @@ def change_options(number: int) -> BaseResponse | tuple[str, int]:
     return redirect(url_for("pages.status", _anchor=f"project-{number}"), 303)
 
 
+@pages.get("/projects/<int:number>/segment")
+def segment(number: int) -> str:
+    """Show a form to have a whole volume segmented by a project's model."""
+    return _segment_page(number)
+
+
+@pages.post("/projects/<int:number>/segment")
+def start_segmentation(number: int) -> BaseResponse | tuple[str, int]:
+    """Ask for the segmentation of a volume."""
+    known, form = services(), request.form
+    version = known.registry.current(number) or abort(404, f"Project {number} has no model yet.")
+    plan = SegmentationPlan(
+        number, version, flips="flips" in form, uncertainty="uncertainty" in form
+    )
+    try:
+        store = VolumeStore.open(known.settings.data_root, form.get("volume", ""))
+        if labels_name(plan) in store.label_names:
+            raise SegmentationExistsError(labels_name(plan), store.name)
+    except (VolumeNotFoundError, SegmentationExistsError) as exc:
+        return _segment_page(number, problem=str(exc)), 422
+    known.jobs.request_segmentation(asdict(Order(store.name, labels_name(plan), plan)))
+    return redirect(url_for("pages.status", _anchor=f"project-{number}"), 303)
+
+
 @pages.after_request
 def no_frames(answer: Response) -> Response:
     """Keep other sites from showing these pages inside their own, where clicks can be stolen."""
@@ -185,6 +218,13 @@ def no_frames(answer: Response) -> Response:
 def _loop_options(number: int) -> LoopOptions:
     found = services().client.loop_options(number)
     return found or abort(404, f"Project {number} is not connected to this backend.")
+
+
+def _segment_page(number: int, problem: str = "") -> str:
+    known = services()
+    title = known.client.project(number)["title"]
+    names = volume_names(known.settings.data_root)
+    return render_template("segment.html", title=title, volumes=names, problem=problem)
 
 
 def _options_page(number: int, used: LoopOptions, problem: str = "") -> str:

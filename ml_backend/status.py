@@ -11,7 +11,8 @@ from biosegment.errors import LabelStudioError, QueueError, SettingsError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json
 from biosegment.settings import LoopOptions
-from ml_backend.jobs import JobQueue, failure_trace, is_abandoned
+from ml_backend.job_report import failure_trace, is_abandoned
+from ml_backend.jobs import JobQueue
 from ml_backend.live_quality import LiveQuality, advice, live_qualities
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
@@ -48,6 +49,24 @@ class Activity:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentationStatus:
+    """The segmentation of a whole volume."""
+
+    volume: str
+    """Name of the volume."""
+    labels: str
+    """Name of the labels that are made."""
+    activity: Activity
+    """What its job is doing."""
+
+    @property
+    def sentence(self) -> str:
+        """How far it is, in words."""
+        is_done = self.activity.state == "finished"
+        return f"{self.volume}: {f'{self.labels} is done' if is_done else self.activity.sentence}"
+
+
+@dataclass(frozen=True, slots=True)
 class ProjectStatus:
     """One project on the status page."""
 
@@ -67,6 +86,8 @@ class ProjectStatus:
     """Tasks served next: ``id``, ``data``, ``predictions_score``."""
     options: LoopOptions | None
     """How its loop runs; None where Label Studio does not tell."""
+    segmentation: SegmentationStatus | None
+    """The segmentation by one of its models that was asked for last; None if long ago."""
 
 
 def overview(
@@ -86,8 +107,10 @@ def overview(
         heads = [[] for _ in projects]
         options = [None for _ in projects]
     activities: dict[int, Activity | None] = {}
+    segmentations: dict[int, SegmentationStatus | None] = {}
     try:
         activities = {p["id"]: _activity(jobs, p["id"]) for p in projects}
+        segmentations = {p["id"]: _segmentation(jobs, p["id"]) for p in projects}
     except QueueError as exc:
         problems.append(str(exc))
     statuses = []
@@ -100,7 +123,15 @@ def overview(
         live = qualities[-1] if qualities else None
         statuses.append(
             ProjectStatus(
-                project, card, len(cards), live, advice(qualities), activity, head, chosen
+                project,
+                card,
+                len(cards),
+                live,
+                advice(qualities),
+                activity,
+                head,
+                chosen,
+                segmentations.get(project["id"]),
             )
         )
     return statuses, problems
@@ -124,8 +155,18 @@ def _unknown(project_id: int) -> Json:
 
 def _activity(jobs: JobQueue, project_id: int) -> Activity | None:
     job = jobs.running(project_id) or jobs.latest(project_id)
+    return None if job is None else _activity_of(job)
+
+
+def _segmentation(jobs: JobQueue, project_id: int) -> SegmentationStatus | None:
+    job = jobs.latest_segmentation(project_id)
     if job is None:
         return None
+    order = job.args[0]
+    return SegmentationStatus(order["volume"], order["name"], _activity_of(job))
+
+
+def _activity_of(job: Job) -> Activity:
     meta = job.get_meta()
     total = meta.get("total") or 1
     return Activity(

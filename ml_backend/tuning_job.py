@@ -11,7 +11,8 @@ from biosegment.errors import QueueError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import Settings
 from ml_backend.hardware import use_free_cores
-from ml_backend.jobs import JobQueue, JobReport, connect
+from ml_backend.job_report import JobReport
+from ml_backend.jobs import JobQueue, connect
 from ml_backend.loop import Loop
 from ml_backend.tuning import Search, prepare
 from ml_backend.tuning_data import TuningData

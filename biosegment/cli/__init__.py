@@ -20,6 +20,7 @@ from biosegment.cli.exporting import export
 from biosegment.cli.importing import import_command
 from biosegment.cli.info import formats, info
 from biosegment.cli.loop import effort, status, train
+from biosegment.cli.segment import segment
 from biosegment.cli.tune import tune
 from biosegment.cli.up import up
 from biosegment.errors import BioSegmentError
@@ -37,6 +38,7 @@ app.command()(up)
 app.command("import")(import_command)
 app.command()(annotations)
 app.command()(export)
+app.command()(segment)
 app.command()(formats)
 app.command()(info)
 app.command()(status)

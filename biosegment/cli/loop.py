@@ -42,7 +42,8 @@ def status() -> None:
     console.print(table)
     for each in projects:
         failure = each.activity.reason if each.activity else ""
-        for sentence in filter(None, (failure, each.advice)):
+        whole = each.segmentation.sentence if each.segmentation else ""
+        for sentence in filter(None, (failure, each.advice, whole)):
             line = f"{each.project['title']}: {sentence}"
             console.print(line, soft_wrap=True, markup=False)
     for problem in problems:

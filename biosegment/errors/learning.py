@@ -31,6 +31,14 @@ class QueueError(BioSegmentError):
         )
 
 
+class SegmentationError(BioSegmentError):
+    """A segmentation on a worker failed: ``SegmentationError(volume, reason)``."""
+
+    def __str__(self) -> str:
+        volume, reason = self.args
+        return f"The volume {volume!r} was not segmented: {reason.rstrip('.')}."
+
+
 class NoWorkerError(BioSegmentError):
     """Nobody takes jobs from the queue: ``NoWorkerError(address without password)``."""
 

@@ -38,6 +38,28 @@ class UnreadableFileError(BioSegmentError, ValueError):
         return f"{path} cannot be read: {reason}."
 
 
+class LabelsBusyError(BioSegmentError, BlockingIOError):
+    """Another process makes these labels: ``LabelsBusyError(name, volume)``."""
+
+    def __str__(self) -> str:
+        name, volume = self.args
+        return (
+            f"The labels {name!r} of the volume {volume!r} are being made by another process; wait "
+            "for it, or choose another --name."
+        )
+
+
+class SegmentationExistsError(BioSegmentError, FileExistsError):
+    """A label image of that name is there: ``SegmentationExistsError(name, volume)``."""
+
+    def __str__(self) -> str:
+        name, volume = self.args
+        return (
+            f"The volume {volume!r} has labels {name!r} already; choose another --name, or replace "
+            "them by --overwrite."
+        )
+
+
 class ExportError(BioSegmentError, ValueError):
     """A file cannot be written: ``ExportError(path, reason)``."""
 

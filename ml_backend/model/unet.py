@@ -55,6 +55,18 @@ class UNet(nn.Module):
         """Pixels that one bottleneck position stands for; image sides are multiples of it."""
         return 1 << len(self.upward)
 
+    @property
+    def reach_px(self) -> int:
+        """How far from a pixel its logits look at most, as a multiple of `stride`.
+
+        Each convolution of 3 x 3 looks one position of its level further, and a pixel at the edge
+        of a block that is pooled at its other end. An image cut out with this much around it, at
+        multiples of `stride`, gives the logits of the whole.
+        """
+        levels = [1 << level for level in range(len(self.encoder))]
+        far = 2 * sum(levels) + 2 * sum(levels[:-1]) + self.stride - 1
+        return -(-far // self.stride) * self.stride
+
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits of every pixel.
 

@@ -74,3 +74,20 @@ def test_dropout_can_be_chosen_for_a_pass():
     assert shared[-1].any()
     network.decode(levels, drop)
     assert dropped == [8, 4, 8]
+
+
+@pytest.mark.parametrize("widths", [(4, 8), (4, 8, 8), (2, 4, 4, 8)])
+def test_a_piece_with_what_the_network_reaches_gives_the_logits_of_the_whole(widths):
+    torch.manual_seed(0)
+    network = UNet(UNetSpec(2, widths=widths)).double().eval()
+    reach, stride = network.reach_px, network.stride
+    image = torch.rand(1, 1, 4 * reach + 8 * stride, 2 * reach + 6 * stride, dtype=torch.float64)
+    whole = network(image)
+    core = slice(2 * reach, 2 * reach + 4 * stride)
+    piece = network(image[:, :, core.start - reach : core.stop + reach])
+    inner = piece[:, :, reach : reach + 4 * stride]
+    torch.testing.assert_close(inner, whole[:, :, core], rtol=0, atol=1e-12)
+    # And it is not much more than that.
+    near = reach - 2 * stride
+    short = network(image[:, :, core.start - near : core.stop + near])[:, :, near:-near]
+    assert not torch.allclose(short, whole[:, :, core], rtol=0, atol=1e-12)

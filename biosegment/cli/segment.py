@@ -1,0 +1,105 @@
+"""``biosegment segment``."""
+
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from biosegment.cli.console import console, progress_bar
+from biosegment.cli.watch import watch
+from biosegment.errors import NoWorkerError, SegmentationError, SettingsError
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.settings import Settings
+from biosegment.stack import connection
+from biosegment.store import VolumeStore
+
+if TYPE_CHECKING:
+    from ml_backend.model_registry import ModelRegistry
+    from ml_backend.segmentation_job import Order
+
+
+def segment(
+    volume: Annotated[str, typer.Argument(help="Name of a volume in the data folder.")],
+    model: Annotated[str, typer.Option(help="PROJECT, by title or number, or PROJECT@VERSION.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the labels; that of the model if left out.")
+    ] = None,
+    flips: Annotated[
+        bool,
+        typer.Option("--flips", help="Average over flips: a little better, four times slower."),
+    ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Keep how undecided the model is, too.")
+    ] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Keep the probability of each class, too.")
+    ] = False,
+    worker: Annotated[
+        bool, typer.Option("--worker", help="Let a worker do it, between trainings.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace finished labels of that name.")
+    ] = False,
+) -> None:
+    """Segment a whole volume by a trained model.
+
+    The labels are kept with the volume. The same command goes on after an interruption, and shows
+    what a worker is at.
+    """
+    from ml_backend.model_registry import ModelRegistry
+    from ml_backend.segmentation import Segmentation, SegmentationPlan, labels_name
+    from ml_backend.segmentation_job import Order
+
+    settings = Settings.from_env(connection(os.environ))
+    store = VolumeStore.open(settings.data_root, volume)
+    registry = ModelRegistry(settings.data_root)
+    project_id, version = _model(model, settings, registry)
+    plan = SegmentationPlan(project_id, version, flips, uncertainty, probabilities)
+    segmentation = Segmentation(store, registry, plan)
+    order = Order(volume, name or labels_name(plan), plan, overwrite)
+    if worker:
+        _on_worker(settings, order)
+    else:
+        with (
+            segmentation.begin(order.name, overwrite=overwrite) as labels,
+            progress_bar() as report,
+        ):
+            segmentation.run(labels, lambda done, total: report("segmenting", done, total))
+    console.print(
+        f"Labels {order.name!r} of the volume {volume!r} ({', '.join(segmentation.class_names)}): "
+        f"{store.path / 'labels' / order.name}",
+        markup=False,
+    )
+    for each in segmentation.maps:
+        console.print(f"  with the map {each}", markup=False)
+
+
+def _on_worker(settings: Settings, order: "Order") -> None:
+    """Let a worker do it, and watch."""
+    from ml_backend.jobs import JobQueue, connect
+
+    jobs = JobQueue(connect(settings, timeout_s=5))
+    if not jobs.has_worker():
+        raise NoWorkerError(jobs.address)
+    job_id = jobs.request_segmentation(asdict(order))
+    watch(jobs, job_id, lambda reason: SegmentationError(order.volume, reason))
+
+
+def _model(text: str, settings: Settings, registry: "ModelRegistry") -> tuple[int, str]:
+    """Return project and version that ``PROJECT`` or ``PROJECT@VERSION`` names."""
+    from ml_backend.model_registry import VERSION
+
+    title, _, version = text.rpartition("@")
+    if not title or not VERSION.fullmatch(version):
+        title, version = text, ""
+    if title.isdecimal() and int(title) in registry.projects():
+        project_id = int(title)
+    else:
+        with LabelStudioClient(settings) as client:
+            project_id = client.find_project(title)["id"]
+    found = version or registry.current(project_id)
+    if found is None:
+        raise SettingsError("--model", f"names {title}, which has no trained model yet")
+    registry.card(project_id, found)
+    return project_id, found

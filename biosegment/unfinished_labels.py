@@ -1,0 +1,197 @@
+"""A label image that is being made block by block, and goes on after an interruption."""
+
+import fcntl
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Self, TextIO, cast
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.errors import BaseZarrError
+
+from biosegment import ome_zarr, pyramid
+from biosegment.errors import LabelsBusyError
+from biosegment.geometry import Roi
+from biosegment.store import VolumeStore, check_name
+
+MAPS: Final = "maps"
+"""Group of a label image that holds images which belong to it, such as its uncertainty."""
+
+
+class UnfinishedLabels:
+    """A label image of a volume, its maps, and which of its units of work are done.
+
+    Which are, stands in a file of one byte each beside the volume; losing it loses only time. One
+    process at a time holds it, until it is closed or leaves it as a context manager.
+    """
+
+    def __init__(self, store: VolumeStore, name: str, lock: TextIO) -> None:
+        self.store = store
+        self.name = name
+        self._lock = lock
+        self._group = zarr.open_group(_folder(store, name), mode="r+")
+        self._done_path = _beside(store, name, "done")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let other processes go on with it."""
+        self._lock.close()
+
+    @classmethod
+    def begin(
+        cls,
+        store: VolumeStore,
+        name: str,
+        class_names: Sequence[str],
+        plan: Mapping[str, Any],
+        units: int,
+        maps: Sequence[str] = (),
+    ) -> Self:
+        """Return what was begun by this plan, or begin anew in place of any other.
+
+        Parameters
+        ----------
+        store
+            The volume.
+        name
+            Of the label image, by the rule for volumes.
+        class_names
+            What the values 1, 2, … mean.
+        plan
+            JSON that tells all that the result depends on.
+        units
+            How many units of work there are.
+        maps
+            Names of 8-bit images of the same shape that are made with it.
+
+        Raises
+        ------
+        VolumeNameError
+            If `name` breaks the rule.
+        LabelsBusyError
+            If another process is making them.
+        """
+        check_name(name)
+        lock = _locked(store, name)
+        try:
+            if not _was_begun(store, name, plan, units):
+                store.create_labels(name, class_names)
+                group = zarr.open_group(_folder(store, name), mode="r+")
+                for each in maps:
+                    image = group.create_group(f"{MAPS}/{each}")
+                    ome_zarr.create_image(image, each, store.shape, np.uint8, store.voxel_size)
+                _beside(store, name, "done").write_bytes(bytes(units))
+                group.attrs["biosegment"] = {**_ours(group), "plan": dict(plan), "maps": list(maps)}
+            return cls(store, name, lock)
+        except BaseException:
+            lock.close()
+            raise
+
+    def missing(self) -> list[int]:
+        """Return the numbers of the units that are not done."""
+        done = np.fromfile(self._done_path, np.uint8)
+        return [int(unit) for unit in np.flatnonzero(done == 0)]
+
+    def mark(self, unit: int) -> None:
+        """Note that all of a unit is written."""
+        with self._done_path.open("r+b") as file:
+            file.seek(unit)
+            file.write(b"\1")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def write(self, roi: Roi, blocks: Mapping[str, npt.NDArray[np.uint8]]) -> None:
+        """Write a region of the labels, under the key ``labels``, and of the maps.
+
+        Parameters
+        ----------
+        roi : Roi
+        blocks : mapping of str to ndarray of uint8, shape ``roi.shape``
+
+        Raises
+        ------
+        RegionError
+            If the region leaves the volume.
+        """
+        for name, block in blocks.items():
+            if name == "labels":
+                self.store.write_labels(self.name, roi, block)
+            else:
+                roi.check_within(self.store.shape)
+                ome_zarr.image_array(self._group, f"{MAPS}/{name}")[roi.slices] = block
+
+    def finish(self) -> None:
+        """Make the coarser levels, and declare the label image complete."""
+        ours = _ours(self._group)
+        for each in ours["maps"]:
+            levels = ome_zarr.image_levels(self._group, f"{MAPS}/{each}")
+            for number, z in pyramid.steps(levels):
+                pyramid.build(levels, number, z, labels=False)
+        self.store.finish_labels(self.name, ours["plan"])
+        self._done_path.unlink()
+        _beside(self.store, self.name, "lock").unlink()
+
+
+def read_map(store: VolumeStore, name: str, which: str, roi: Roi) -> npt.NDArray[np.uint8]:
+    """Return a region of a map that belongs to a label image, shape ``roi.shape`` (z, y, x).
+
+    Raises
+    ------
+    RegionError
+        If the region leaves the volume.
+    KeyError
+        If there is no such map.
+    """
+    roi.check_within(store.shape)
+    group = zarr.open_group(_folder(store, name), mode="r")
+    array = ome_zarr.image_array(group, f"{MAPS}/{which}")
+    return cast("npt.NDArray[np.uint8]", array[roi.slices])
+
+
+def _folder(store: VolumeStore, name: str) -> Path:
+    return store.path / "labels" / name
+
+
+def _beside(store: VolumeStore, name: str, ending: str) -> Path:
+    return store.path.parent / ".segmenting" / f"{store.name}.{name}.{ending}"
+
+
+def _locked(store: VolumeStore, name: str) -> TextIO:
+    """Return an open file whose lock keeps other processes away; it ends with this process."""
+    path = _beside(store, name, "lock")
+    path.parent.mkdir(exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        file.close()
+        raise LabelsBusyError(name, store.name) from exc
+    return file
+
+
+def _ours(group: zarr.Group) -> dict[str, Any]:
+    return cast("dict[str, Any]", group.attrs["biosegment"])
+
+
+def _was_begun(store: VolumeStore, name: str, plan: Mapping[str, Any], units: int) -> bool:
+    """Return whether an unfinished label image of this plan is there; sweep what it left."""
+    done = _beside(store, name, "done")
+    if name in store.label_names or not done.exists() or done.stat().st_size != units:
+        return False
+    try:
+        group = zarr.open_group(_folder(store, name), mode="r")
+        same = _ours(group).get("plan") == plan
+    except (BaseZarrError, FileNotFoundError, KeyError):
+        return False
+    if same:
+        for partial in _folder(store, name).rglob("*.partial"):
+            # What a killed process was writing.
+            partial.unlink()
+    return same

@@ -1,0 +1,132 @@
+"""Whole volumes are segmented in the foreground, on a worker, and from the status page."""
+
+import signal
+import subprocess
+import sys
+
+import httpx
+import numpy as np
+import pytest
+import tifffile
+import torch
+
+from biosegment.geometry import Roi
+from biosegment.store import VolumeStore
+from ml_backend.model.unet import UNet, UNetSpec
+from ml_backend.model_card import ModelCard
+from ml_backend.model_registry import ModelRegistry
+from ml_backend.training import TrainedModel, TrainingSpec
+
+pytestmark = pytest.mark.stack
+
+TITLE = "Whole volume"
+SHAPE = (40, 256, 320)
+CLASSES = ("background", "cell")
+
+
+@pytest.fixture(scope="module")
+def project(stack, tmp_path_factory):
+    """A project whose model nobody trained: what it says does not matter here."""
+    path = tmp_path_factory.mktemp("volume") / "cells.tif"
+    volume = np.random.default_rng(0).integers(0, 256, SHAPE, "uint8")
+    tifffile.imwrite(path, volume, photometric="minisblack")
+    arguments = [str(path), "--project", TITLE, "--labels", "cell", "--retrain-every", "999"]
+    done = stack.cli("import", *arguments)
+    assert done.returncode == 0, done.stderr
+    return stack.client.find_project(TITLE)
+
+
+@pytest.fixture(scope="module")
+def version(stack, project):
+    torch.manual_seed(0)
+    spec = TrainingSpec(CLASSES, widths=(4, 8, 8))
+    network = UNet(UNetSpec(2, widths=(4, 8, 8))).eval()
+    card = ModelCard.of(
+        TrainedModel(network, spec, 1, {}),
+        strategy="random", annotations={}, left_out={}, lead_time_s=0.0, parent=None,
+    )  # fmt: skip
+    registry = ModelRegistry(stack.data_root)
+    version = registry.next_version(project["id"])
+    registry.save(project["id"], version, network, card)
+    registry.promote(project["id"], version)
+    return version
+
+
+@pytest.fixture
+def store(stack, project):
+    return VolumeStore.open(stack.data_root, "cells")
+
+
+def labels(stack, name):
+    return VolumeStore.open(stack.data_root, "cells").read_labels(name, Roi.whole(SHAPE))
+
+
+def one_sentence(said):
+    return said.startswith("Error: ") and said.count("\n") == 1
+
+
+def test_in_the_foreground_and_on_a_worker_the_result_is_the_same(stack, version):
+    here = stack.cli("segment", "cells", "--model", TITLE, "--name", "here", "--uncertainty")
+    assert here.returncode == 0, here.stderr
+    assert "'here'" in here.stdout
+    assert "uncertainty" in here.stdout
+    there = stack.cli(
+        "segment", "cells", "--model", f"{TITLE}@{version}", "--name", "there", "--worker"
+    )
+    assert there.returncode == 0, there.stderr
+    np.testing.assert_array_equal(labels(stack, "here"), labels(stack, "there"))
+
+
+def test_what_is_wrong_is_one_sentence(stack, version, project):
+    for arguments, said in (
+        (["nowhere", "--model", TITLE], "no volume 'nowhere'"),
+        (["cells", "--model", "No such project"], "no project 'No such project'"),
+        (["cells", "--model", TITLE, "--name", "../a"], "'../a'"),
+    ):
+        done = stack.cli("segment", *arguments)
+        assert (done.returncode, one_sentence(done.stderr)) == (1, True), done.stderr
+        assert said in done.stderr
+    name = ["--model", TITLE, "--name", "twice"]
+    assert stack.cli("segment", "cells", *name).returncode == 0
+    again = stack.cli("segment", "cells", *name)
+    assert (again.returncode, one_sentence(again.stderr)) == (1, True)
+    assert "--overwrite" in again.stderr
+
+
+def test_a_killed_command_goes_on(stack, version, wait_until):
+    expected = stack.cli("segment", "cells", "--model", TITLE, "--name", "whole", "--flips")
+    assert expected.returncode == 0, expected.stderr
+    command = [sys.executable, "-c", "from biosegment.cli import main; main()", "segment", "cells"]
+    command += ["--model", TITLE, "--name", "killed", "--flips"]
+    process = subprocess.Popen(command, env=stack.environment, stdout=subprocess.DEVNULL)
+    done = stack.data_root / "volumes" / ".segmenting" / "cells.killed.done"
+    wait_until(lambda: done.exists() and sum(done.read_bytes()) > 2, 60, "a part is done")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    again = stack.cli("segment", "cells", "--model", TITLE, "--name", "killed", "--flips")
+    assert again.returncode == 0, again.stderr
+    np.testing.assert_array_equal(labels(stack, "whole"), labels(stack, "killed"))
+
+
+def test_the_status_page_starts_it_and_shows_how_far_it_is(stack, project, version, wait_until):
+    settings = stack.settings
+    address = f"{settings.backend_url}/projects/{project['id']}/segment"
+    with httpx.Client(auth=(settings.basic_auth_user, settings.basic_auth_pass)) as web:
+        assert "<option>cells</option>" in web.get(address).text
+        unknown = web.post(address, data={"volume": "../../etc"})
+        assert (unknown.status_code, "no volume" in unknown.text) == (422, True)
+        started = web.post(address, data={"volume": "cells", "uncertainty": "on"})
+        assert started.status_code == 303
+        name = f"project{project['id']}-{version}"
+        wait_until(
+            lambda: f"cells: {name} is done" in web.get(settings.backend_url).text, 90, "done"
+        )
+        again = web.post(address, data={"volume": "cells"})
+        assert (again.status_code, "already" in again.text) == (422, True)
+    assert labels(stack, name).shape == SHAPE
+    assert f"{name} is done" in stack.cli("status").stdout
+
+
+def test_without_credentials_nothing_is_started(stack, project, version):
+    address = f"{stack.settings.backend_url}/projects/{project['id']}/segment"
+    assert httpx.post(address, data={"volume": "cells"}).status_code == 401
