@@ -27,7 +27,7 @@ test: $(DEV) browser  ## Run all tests: make test ARGS="tests/biosegment -k brus
 	$(BIN)/python -m pytest $(ARGS)
 
 bench: $(DEV)  ## Run every benchmark and print its table
-	@for each in brush import_volume large_volume loop ranking; do \
+	@for each in brush import_volume large_volume loop ranking segmentation; do \
 	  echo "== $$each"; $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 lint: $(DEV)  ## Check style, types and spelling

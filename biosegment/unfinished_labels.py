@@ -120,12 +120,7 @@ class UnfinishedLabels:
         RegionError
             If the region leaves the volume.
         """
-        for name, block in blocks.items():
-            if name == "labels":
-                self.store.write_labels(self.name, roi, block)
-            else:
-                roi.check_within(self.store.shape)
-                ome_zarr.image_array(self._group, f"{MAPS}/{name}")[roi.slices] = block
+        write_blocks(self.store, self.name, roi, blocks)
 
     def finish(self) -> None:
         """Make the coarser levels, and declare the label image complete."""
@@ -137,6 +132,22 @@ class UnfinishedLabels:
         self.store.finish_labels(self.name, ours["plan"])
         self._done_path.unlink()
         _beside(self.store, self.name, "lock").unlink()
+
+
+def write_blocks(
+    store: VolumeStore, name: str, roi: Roi, blocks: Mapping[str, npt.NDArray[np.uint8]]
+) -> None:
+    """Write a region of a label image and its maps, as `UnfinishedLabels.write` does.
+
+    Any number of processes may, each another part of a slice that is one file of the store.
+    """
+    roi.check_within(store.shape)
+    for which, block in blocks.items():
+        if which == "labels":
+            store.write_labels(name, roi, block)
+        else:
+            group = zarr.open_group(_folder(store, name), mode="r+")
+            ome_zarr.image_array(group, f"{MAPS}/{which}")[roi.slices] = block
 
 
 def read_map(store: VolumeStore, name: str, which: str, roi: Roi) -> npt.NDArray[np.uint8]:

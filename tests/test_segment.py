@@ -65,7 +65,7 @@ def one_sentence(said):
     return said.startswith("Error: ") and said.count("\n") == 1
 
 
-def test_in_the_foreground_and_on_a_worker_the_result_is_the_same(stack, version):
+def test_in_the_foreground_by_workers_and_in_the_queue_the_result_is_the_same(stack, version):
     here = stack.cli("segment", "cells", "--model", TITLE, "--name", "here", "--uncertainty")
     assert here.returncode == 0, here.stderr
     assert "'here'" in here.stdout
@@ -74,7 +74,10 @@ def test_in_the_foreground_and_on_a_worker_the_result_is_the_same(stack, version
         "segment", "cells", "--model", f"{TITLE}@{version}", "--name", "there", "--worker"
     )
     assert there.returncode == 0, there.stderr
-    np.testing.assert_array_equal(labels(stack, "here"), labels(stack, "there"))
+    both = stack.cli("segment", "cells", "--model", TITLE, "--name", "both", "--workers", "2")
+    assert both.returncode == 0, both.stderr
+    for name in ("there", "both"):
+        np.testing.assert_array_equal(labels(stack, "here"), labels(stack, name))
 
 
 def test_what_is_wrong_is_one_sentence(stack, version, project):

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,7 +16,9 @@ from biosegment.stack import connection
 from biosegment.store import VolumeStore
 
 if TYPE_CHECKING:
+    from biosegment.unfinished_labels import UnfinishedLabels
     from ml_backend.model_registry import ModelRegistry
+    from ml_backend.segmentation import Segmentation
     from ml_backend.segmentation_job import Order
 
 
@@ -38,6 +41,12 @@ def segment(
     worker: Annotated[
         bool, typer.Option("--worker", help="Let a worker do it, between trainings.")
     ] = False,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes on this machine that share the work.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers do it.")
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace finished labels of that name.")
     ] = False,
@@ -51,6 +60,8 @@ def segment(
     from ml_backend.segmentation import Segmentation, SegmentationPlan, labels_name
     from ml_backend.segmentation_job import Order
 
+    if (workers is not None) + (scheduler is not None) + worker > 1:
+        raise SettingsError("--worker", "--workers and --scheduler exclude each other")
     settings = Settings.from_env(connection(os.environ))
     store = VolumeStore.open(settings.data_root, volume)
     registry = ModelRegistry(settings.data_root)
@@ -61,11 +72,8 @@ def segment(
     if worker:
         _on_worker(settings, order)
     else:
-        with (
-            segmentation.begin(order.name, overwrite=overwrite) as labels,
-            progress_bar() as report,
-        ):
-            segmentation.run(labels, lambda done, total: report("segmenting", done, total))
+        with segmentation.begin(order.name, overwrite=overwrite) as labels:
+            _here(segmentation, labels, workers, scheduler)
     console.print(
         f"Labels {order.name!r} of the volume {volume!r} ({', '.join(segmentation.class_names)}): "
         f"{store.path / 'labels' / order.name}",
@@ -73,6 +81,25 @@ def segment(
     )
     for each in segmentation.maps:
         console.print(f"  with the map {each}", markup=False)
+
+
+def _here(
+    segmentation: "Segmentation",
+    labels: "UnfinishedLabels",
+    workers: int | None,
+    scheduler: str | None,
+) -> None:
+    """Do it in this process, or by Dask's workers."""
+    with progress_bar() as report:
+        progress = partial(report, "segmenting")
+        if workers is None and scheduler is None:
+            segmentation.run(labels, progress)
+            return
+
+        from ml_backend.segmentation_cluster import cluster, run_on
+
+        with cluster(workers, scheduler) as client:
+            run_on(client, segmentation, labels, progress)
 
 
 def _on_worker(settings: Settings, order: "Order") -> None:

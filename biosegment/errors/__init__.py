@@ -22,6 +22,7 @@ from biosegment.errors.labelling import (
     UnsafeAddressError,
 )
 from biosegment.errors.learning import (
+    ClusterError,
     ExperimentExistsError,
     LoopStalledError,
     ModelDamagedError,
@@ -71,6 +72,7 @@ __all__ = [
     "BoxError",
     "BrushError",
     "ChoiceError",
+    "ClusterError",
     "ContractError",
     "DiskFullError",
     "ExperimentExistsError",

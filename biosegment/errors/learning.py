@@ -31,6 +31,14 @@ class QueueError(BioSegmentError):
         )
 
 
+class ClusterError(BioSegmentError):
+    """Dask's workers did not do what was asked: ``ClusterError(address, reason)``."""
+
+    def __str__(self) -> str:
+        address, reason = self.args
+        return f"The Dask scheduler at {address}: {reason.rstrip('.')}."
+
+
 class SegmentationError(BioSegmentError):
     """A segmentation on a worker failed: ``SegmentationError(volume, reason)``."""
 

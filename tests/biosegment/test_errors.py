@@ -13,6 +13,7 @@ FACTS = {
     "LabelValuesError": ("labels.tif", (3, 7), ("cell", "vesicle")),
     "LinkError": ("stack.tif", "its slices are strips"),
     "LinkBrokenError": ("stack.tif", "no such file"),
+    "ClusterError": ("tcp://gpu:8786", "nothing answers"),
     "SegmentationError": ("vnc", "the worker died"),
     "LabelsBusyError": ("project3-0007", "vnc"),
     "SegmentationExistsError": ("project3-0007", "vnc"),
