@@ -73,6 +73,29 @@ def image_levels(group: zarr.Group, path: str = "") -> list[zarr.Array[Any]]:
         return [cast("zarr.Array[Any]", image[path]) for path in paths]
 
 
+def image_factors(group: zarr.Group, path: str = "") -> list[tuple[int, int, int]]:
+    """Return by how much each level of an image is coarser than the first along z, y and x."""
+    image = cast("zarr.Group", group[path]) if path else group
+    ome = cast("Mapping[str, Any]", image.attrs["ome"])
+    scales = [
+        level["coordinateTransformations"][0]["scale"]
+        for level in ome["multiscales"][0]["datasets"]
+    ]
+    ratios = [np.rint(np.divide(scale, scales[0])).astype(int).tolist() for scale in scales]
+    return [(z, y, x) for z, y, x in ratios]
+
+
+def label_colours(group: zarr.Group, path: str) -> dict[int, str]:
+    """Return the colours, ``#rrggbb``, of the values of a label image that have one."""
+    ome = cast("Mapping[str, Any]", group[path].attrs["ome"])
+    told = ome.get("image-label", {}).get("colors", [])
+    return {
+        each["label-value"]: "#{:02x}{:02x}{:02x}".format(*each["rgba"])
+        for each in told
+        if "rgba" in each
+    }
+
+
 def read_voxel_size(group: zarr.Group) -> VoxelSize | None:
     """Return the voxel size of an image made by :func:`create_image`."""
     ome = cast("Mapping[str, Any]", group.attrs["ome"])

@@ -4,7 +4,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -53,6 +53,14 @@ class Layer:
             plane = self.read(Roi.slice_of(self.shape, z))[0]
             yield plane if dtype is None else plane.astype(dtype, copy=False)
 
+    def part(self, region: Roi) -> "Layer":
+        """Return what lies in a region, as a layer of its own."""
+
+        def read(roi: Roi) -> npt.NDArray[Any]:
+            return self.read(Roi(region.z + roi.z, region.y + roi.y, region.x + roi.x, *roi.shape))
+
+        return replace(self, shape=region.shape, read=read)
+
 
 class VolumeWriter(ABC):
     """Writes files of one format, slice by slice, so that a volume of any size fits in memory."""
@@ -89,12 +97,23 @@ class VolumeWriter(ABC):
         DiskFullError
             If it does not fit on the disk.
         """
+        with self.written(path, image, labels):
+            pass
+
+    @contextmanager
+    def written(self, path: Path, image: Layer | None, labels: Layer | None) -> Iterator[None]:
+        """Do the same, but let the file move to its place only where the block ends well."""
+        self.check(path, image, labels)
+        with explain_full_disk(path.parent), _replaced(path) as partial:
+            self._write(partial, image, labels)
+            yield
+
+    def check(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
+        """Raise ExportError if the format cannot hold this; nothing is read or written."""
         if image is not None:
             self._check_dtype(path, image, self.IMAGE_DTYPES)
         if labels is not None:
             self._check_dtype(path, labels, self.LABELS_DTYPES)
-        with explain_full_disk(path.parent), _replaced(path) as partial:
-            self._write(partial, image, labels)
 
     @abstractmethod
     def _write(self, path: Path, image: Layer | None, labels: Layer | None) -> None:

@@ -45,14 +45,14 @@ class MibWriter(VolumeWriter):
 
     LABELS_SUFFIX = ".model"
 
-    def write(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
-        """Write a model; refuse one that is too large before anything is read."""
+    def check(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
+        """Raise ExportError also if the model is too large."""
         if labels is not None:
             size = math.prod(labels.shape) * labels.dtype.itemsize
             if size > MOST_BYTES:
                 reason = f"it would have {size:,} bytes, and a MATLAB file holds {MOST_BYTES:,}"
                 raise ExportError(str(path), reason)
-        super().write(path, image, labels)
+        super().check(path, image, labels)
 
     def _write(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
         assert labels is not None

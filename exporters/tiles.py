@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ImageColor
 
-from biosegment.disk import explain_full_disk
 from biosegment.errors import SettingsError
 from biosegment.exported_tiles import TILES_FILE, ExportedTile, TileExport, digest
 from biosegment.geometry import Roi
@@ -24,14 +22,12 @@ from biosegment.progress import Report
 from biosegment.settings import Settings
 from biosegment.store import VolumeStore
 from biosegment.tiles import Tile, context_tiles
-from exporters import WRITERS
 from exporters.base import LabelClass, Layer, VolumeWriter
+from exporters.write import label_classes, out_files, write_files, writer_named
 
 Mask = npt.NDArray[np.uint8]
 Predict: TypeAlias = Callable[[Sequence[npt.NDArray[np.float32]]], list[Mask]]
 """Returns class integers of the project, shape (H, W), of each image (H, W) in [0, 1]."""
-IMAGE_FORMAT: Final = "tiff"
-"""Of intensities where the format of the labels has no place for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +73,8 @@ def export_tiles(
     Raises
     ------
     SettingsError
-        If the format is unknown, the folder holds an export, no task is left to label, or a chosen
-        one is labelled.
+        If the format is unknown, the folder holds an export or cannot be made, no task is left to
+        label, or a chosen one is labelled.
     ExportError
         If the format cannot hold such a volume.
     DiskFullError
@@ -86,8 +82,7 @@ def export_tiles(
     BioSegmentError
         When Label Studio refuses.
     """
-    if plan.format not in WRITERS:
-        raise SettingsError("--format", f"is one of {', '.join(WRITERS)}, not {plan.format}")
+    writer = writer_named(plan.format)
     if (folder / TILES_FILE).exists():
         raise SettingsError("--out", f"is {folder}, which holds exported tiles: name another one")
     with LabelStudioClient(settings) as client:
@@ -98,9 +93,7 @@ def export_tiles(
     volume = the_volume(chosen, plan.volume)
     store = VolumeStore.open(settings.data_root, volume)
     label_map = LabelMap.from_config(project["label_config"])
-    with explain_full_disk(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    export = _Export(store, label_map, plan, WRITERS[plan.format](), folder, predictor(project))
+    export = _Export(store, label_map, plan, writer, folder, predictor(project))
     tiles = []
     for done, task in enumerate(chosen):
         report("writing tiles", done, len(chosen))
@@ -142,11 +135,7 @@ class _Export:
     @property
     def classes(self) -> tuple[LabelClass, ...]:
         """The project's classes but background; their values are those of masks."""
-        names, colours = self.label_map.names[1:], self.label_map.colours[1:]
-        return tuple(
-            LabelClass(value, name, _rgb(colour))
-            for value, (name, colour) in enumerate(zip(names, colours, strict=True), start=1)
-        )
+        return label_classes(self.label_map.names[1:], self.label_map.colours[1:])
 
     def write(self, task: Json) -> ExportedTile:
         tile = tile_of(task)
@@ -154,15 +143,9 @@ class _Export:
         region = Roi(shown[0].z, tile.y, tile.x, len(shown), tile.height, tile.width)
         name = f"task{task['id']}_z{tile.z:05}_y{tile.y:06}_x{tile.x:06}"
         image, labels = self._image(region), self._labels(shown, region)
-        if self.writer.TOGETHER:
-            path = self.folder / f"{name}{self.writer.LABELS_SUFFIX}"
-            self.writer.write(path, image, labels)
-        else:
-            path = self.folder / f"{name}_labels{self.writer.LABELS_SUFFIX}"
-            self.writer.write(path, None, labels)
-            own = self.writer.IMAGE_SUFFIX is not None
-            other = self.writer if own else WRITERS[IMAGE_FORMAT]()
-            other.write(self.folder / f"{name}_image{other.IMAGE_SUFFIX}", image, None)
+        files = out_files(self.writer, self.folder, name, image, labels)
+        write_files(files)
+        path = files[0].path
         return ExportedTile(task["id"], path.name, region, digest(path))
 
     def _shown(self, task: Json, tile: Tile) -> list[Tile]:
@@ -171,12 +154,9 @@ class _Export:
         return context_tiles(tile, self.plan.context, self.store.shape[0])
 
     def _image(self, region: Roi) -> Layer:
-        def read(part: Roi) -> npt.NDArray[np.generic]:
-            return self.store.read(_inside(region, part))
-
         store = self.store
-        size = store.voxel_size
-        return Layer("image", region.shape, store.dtype, size, read, window=store.window)
+        size, window = store.voxel_size, store.window
+        return Layer("image", store.shape, store.dtype, size, store.read, window).part(region)
 
     def _labels(self, shown: Sequence[Tile], region: Roi) -> Layer:
         masks: npt.NDArray[np.uint8] = np.zeros(region.shape, np.uint8)
@@ -188,17 +168,3 @@ class _Export:
 
         size = self.store.voxel_size
         return Layer("labels", region.shape, masks.dtype, size, read, classes=self.classes)
-
-
-def _inside(region: Roi, part: Roi) -> Roi:
-    """Return where a part of a region lies in the volume."""
-    return Roi(region.z + part.z, region.y + part.y, region.x + part.x, *part.shape)
-
-
-def _rgb(colour: str) -> tuple[int, int, int]:
-    """Return the parts of a colour such as ``#EE7733`` or ``red``; grey if it is not known."""
-    try:
-        red, green, blue = ImageColor.getrgb(colour)[:3]
-    except ValueError:
-        return (128, 128, 128)
-    return (red, green, blue)

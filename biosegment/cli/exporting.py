@@ -1,62 +1,136 @@
 """``biosegment export``."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from biosegment.cli.console import console, progress_bar
-from biosegment.errors import SettingsError
+from biosegment.errors import SettingsError, VolumeNotFoundError
+from biosegment.geometry import Box
 from biosegment.labels import LabelMap
 from biosegment.settings import Settings
 from biosegment.stack import connection
 
 if TYPE_CHECKING:
     from biosegment.labelstudio.payloads import Json
-    from exporters.tiles import Predict
+    from exporters.tiles import Predict, TilePlan
+    from exporters.volume import VolumePlan
 
 
 def export(
-    project: Annotated[str, typer.Argument(help="Title or number of a Label Studio project.")],
-    out: Annotated[Path, typer.Option(help="Folder to write them into.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a volume in the data folder; with --tiles or --tasks, title or number "
+            "of a Label Studio project."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder to write into.")],
+    format: Annotated[
+        str, typer.Option(help="Format of the files: nrrd, tiff, ims, amira, mib, rois, …")
+    ] = "tiff",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Which labels of the volume, or none; can be left out for the only ones."
+        ),
+    ] = None,
+    image: Annotated[
+        bool | None, typer.Option("--image/--no-image", help="Write the volume's intensities.")
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(help="Which part of the volume: ranges z,y,x such as 0:10,:,100:600."),
+    ] = None,
+    level: Annotated[
+        int | None, typer.Option(min=0, help="A coarser level of the volume; 0 is the finest.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files of the volume that are there.")
+    ] = False,
     tiles: Annotated[
         int | None, typer.Option(min=1, help="How many tiles, from the head of the queue.")
     ] = None,
     tasks: Annotated[
         str | None, typer.Option(help="Numbers of the tasks to export instead, such as 12,17.")
     ] = None,
-    format: Annotated[
-        str, typer.Option(help="Format of the files: nrrd, tiff, ims, amira, mib, rois, …")
-    ] = "tiff",
     context: Annotated[
         int | None,
         typer.Option(
-            min=0, max=64, help="Slices above and below each; as the tasks show if left out."
+            min=0, max=64, help="Slices above and below each tile; as the tasks show if left out."
         ),
     ] = None,
     volume: Annotated[
         str | None, typer.Option(help="Which volume of the project, if it has several.")
     ] = None,
 ) -> None:
-    """Write the tiles to be labelled next, with the model's masks, for another program.
+    """Write a volume and its labels for another program, or tiles to be labelled there.
 
-    Change the labels there, save them under their old name, and bring them back by `biosegment
-    annotations FOLDER --project PROJECT`.
+    With --tiles or --tasks, it writes tiles of a project with the model's masks: change the labels
+    there, save them under their old name, and bring them back by `biosegment annotations FOLDER
+    --project PROJECT`.
     """
-    from exporters.tiles import TilePlan, export_tiles
-    from ml_backend.model_registry import ModelRegistry
-    from ml_backend.predictions import mask_predictor
+    from exporters.tiles import TilePlan
+    from exporters.volume import VolumePlan
 
     settings = Settings.from_env(connection(os.environ))
+    switch = "--no-image" if image is False else "--image"
+    of_volume = {"--labels": labels, switch: image, "--region": region, "--level": level}
+    if tiles is None and tasks is None:
+        _refuse({"--context": context, "--volume": volume}, "goes with --tiles or --tasks")
+        plan = VolumePlan(
+            volume=name,
+            format=format,
+            image=image is not False,
+            labels=labels,
+            region=None if region is None else Box.parse(region),
+            level=level or 0,
+            force=force,
+        )
+        _export_volume(plan, out, settings)
+        return
+    _refuse(of_volume | {"--force": force or None}, "is for volumes, not for --tiles or --tasks")
+    if tiles is not None and tasks is not None:
+        raise SettingsError("--tiles", "says how many, or --tasks which: give one of them")
+    _export_tiles(
+        TilePlan(name, format, tiles, _numbers(tasks or ""), context, volume), out, settings
+    )
+
+
+def _refuse(options: Mapping[str, object], reason: str) -> None:
+    """Raise SettingsError if one of these options was given."""
+    for option, value in options.items():
+        if value is not None:
+            raise SettingsError(option, reason)
+
+
+def _export_volume(plan: "VolumePlan", out: Path, settings: Settings) -> None:
+    from exporters.volume import export_volume
+
+    try:
+        with progress_bar() as report:
+            written = export_volume(plan, out, settings.data_root, report)
+    except VolumeNotFoundError as exc:
+        reason = (
+            f"or --tasks has to be given for tiles of a project, and {plan.volume} is no volume"
+        )
+        raise SettingsError("--tiles", f"{reason} in {settings.data_root}") from exc
+    for path in written:
+        console.print(f"{path} written", markup=False, soft_wrap=True)
+
+
+def _export_tiles(plan: "TilePlan", out: Path, settings: Settings) -> None:
+    from exporters.tiles import export_tiles
+    from ml_backend.model_registry import ModelRegistry
+    from ml_backend.predictions import mask_predictor
 
     def predictor(found: "Json") -> "Predict | None":
         label_map = LabelMap.from_config(found["label_config"])
         return mask_predictor(ModelRegistry(settings.data_root), found["id"], label_map)
 
-    if (tiles is None) == (tasks is None):
-        raise SettingsError("--tiles", "says how many, or --tasks which: give one of them")
-    plan = TilePlan(project, format, tiles, _numbers(tasks or ""), context, volume)
     with progress_bar() as report:
         done = export_tiles(plan, out, predictor, settings, report)
     console.print(f"{len(done.tiles)} tiles written to {out}; their labels are in", markup=False)

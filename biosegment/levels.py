@@ -1,0 +1,105 @@
+"""The resolutions in which a volume and its label images can be read."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+
+from biosegment import ome_zarr
+from biosegment.errors import LabelsNotFoundError
+from biosegment.geometry import Roi, VoxelSize
+from biosegment.linked import LinkedArray
+from biosegment.store import VolumeStore
+
+_FULL = (1, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Intensities or label values in one resolution."""
+
+    array: zarr.Array[Any] | LinkedArray
+    """Its voxels (z, y, x) on disk."""
+    factors: tuple[int, int, int]
+    """By how much it is coarser than the full resolution along z, y and x."""
+    voxel_size: VoxelSize | None
+    """Of this resolution; None where unknown."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Extent (z, y, x) in its own voxels."""
+        return cast("tuple[int, int, int]", self.array.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number type of its values."""
+        return self.array.dtype
+
+    def read(self, roi: Roi) -> npt.NDArray[Any]:
+        """Return the values of a region in its own voxels, shape ``roi.shape`` (z, y, x).
+
+        Raises
+        ------
+        RegionError
+            If the region leaves the volume.
+        """
+        roi.check_within(self.shape)
+        return cast("npt.NDArray[Any]", self.array[roi.slices])
+
+    def showing(self, region: Roi) -> Roi:
+        """Return its voxels that show a region of the full resolution, if only a part of it.
+
+        Examples
+        --------
+        >>> level = Level(np.zeros((4, 10, 10)), (1, 2, 2), None)
+        >>> str(level.showing(Roi(0, 3, 4, 2, 4, 4)))
+        '0:2,1:4,2:4'
+        """
+        pairs = list(zip(region.slices, self.factors, strict=True))
+        starts = [part.start // factor for part, factor in pairs]
+        stops = [math.ceil(part.stop / factor) for part, factor in pairs]
+        return Roi(*starts, *(stop - start for start, stop in zip(starts, stops, strict=True)))
+
+
+def levels(store: VolumeStore, labels: str | None = None) -> list[Level]:
+    """Return all resolutions of a volume, the full one first.
+
+    Parameters
+    ----------
+    store
+        A linked volume has intensities in full resolution only.
+    labels
+        Name of a label image; None for the intensities.
+
+    Raises
+    ------
+    LabelsNotFoundError
+        If there is no finished label image of that name.
+    """
+    if labels is None and isinstance(store.image, LinkedArray):
+        return [Level(store.image, _FULL, store.voxel_size)]
+    if labels is not None and labels not in store.label_names:
+        raise LabelsNotFoundError(labels, store.name, store.label_names)
+    group = zarr.open_group(store.path, mode="r")
+    path = f"labels/{labels}" if labels else ""
+    arrays = ome_zarr.image_levels(group, path)
+    return [
+        Level(array, factors, _coarser(store.voxel_size, factors))
+        for array, factors in zip(arrays, ome_zarr.image_factors(group, path), strict=True)
+    ]
+
+
+def _coarser(size: VoxelSize | None, factors: Sequence[int]) -> VoxelSize | None:
+    if size is None:
+        return None
+    return VoxelSize(*(edge * factor for edge, factor in zip(size.zyx, factors, strict=True)))
+
+
+def label_colours(store: VolumeStore, name: str) -> dict[int, str]:
+    """Return the colours, ``#rrggbb``, of those values of a label image that have one."""
+    group = zarr.open_group(store.path, mode="r")
+    return ome_zarr.label_colours(group, f"labels/{name}")

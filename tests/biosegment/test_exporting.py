@@ -1,0 +1,108 @@
+"""``biosegment export`` of volumes, which needs no server."""
+
+import sys
+
+import numpy as np
+import pytest
+import tifffile
+
+from biosegment.cli import main
+from biosegment.geometry import Roi, VoxelSize
+from biosegment.store import VolumeStore, volume_path
+
+SHAPE = (3, 40, 50)
+
+
+@pytest.fixture
+def store(tmp_path):
+    store = VolumeStore.create(
+        volume_path(tmp_path / "data", "brain"), SHAPE, "uint8", VoxelSize(40, 5, 4)
+    )
+    volume = np.random.default_rng(0).integers(0, 256, SHAPE, "uint8")
+    store.write(Roi.whole(SHAPE), volume)
+    store.finish((0, 255), {})
+    store.create_labels("cells", ["cell"])
+    store.write_labels("cells", Roi.whole(SHAPE), volume // 128)
+    store.finish_labels("cells")
+    return store
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path, store):
+    """Export into ``out``; returns the exit code and what was printed."""
+
+    def export(*arguments):
+        for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("BIOSEGMENT_DATA", str(tmp_path / "data"))
+        monkeypatch.chdir(tmp_path)
+        command = ["biosegment", "export", *map(str, arguments), "--out", "out"]
+        monkeypatch.setattr(sys, "argv", command)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        return ended.value.code or 0, *capsys.readouterr()
+
+    return export
+
+
+def test_a_volume_goes_out_and_says_where(run, store, tmp_path):
+    code, out, _ = run("brain", "--format", "tiff")
+    assert code == 0
+    assert out.splitlines()[-2:] == ["out/brain_labels.tif written", "out/brain_image.tif written"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "brain_image.tif",
+        "brain_labels.tif",
+    ]
+    whole = Roi.whole(SHAPE)
+    image, labels = (tifffile.imread(tmp_path / f"out/brain_{x}.tif") for x in ("image", "labels"))
+    np.testing.assert_array_equal(image, store.read(whole))
+    np.testing.assert_array_equal(labels, store.read_labels("cells", whole))
+
+
+def test_options_choose_what_goes_out(run, store, tmp_path):
+    options = ["--region", "0:2,:,10:30", "--labels", "cells", "--no-image", "--level", "0"]
+    name = "brain_z0-2_y0-40_x10-30_labels.tif"
+    assert run("brain", *options)[0] == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    found = tifffile.imread(tmp_path / "out" / name)
+    np.testing.assert_array_equal(found, store.read_labels("cells", Roi(0, 0, 10, 2, 40, 20)))
+    code, _, said = run("brain", *options)
+    assert (code, said) == (
+        1,
+        f"Error: The setting --out has {name} already, which --force replaces.\n",
+    )
+    assert run("brain", *options, "--force")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["brian"], "--tiles or --tasks has to be given for tiles of a project, and brian is no"),
+        (["brain", "--context", "0"], "--context goes with --tiles or --tasks"),
+        (["brain", "--volume", "brain"], "--volume goes with --tiles or --tasks"),
+        (["1", "--tiles", "2", "--tasks", "3"], "--tiles says how many, or --tasks which"),
+        (["1", "--tiles", "2", "--labels", "cells"], "--labels is for volumes, not for --tiles"),
+        (["1", "--tiles", "2", "--image"], "--image is for volumes, not for --tiles"),
+        (["1", "--tiles", "2", "--no-image"], "--no-image is for volumes, not for --tiles"),
+        (["1", "--tasks", "2", "--region", ":,:,:"], "--region is for volumes, not for --tiles"),
+        (["1", "--tasks", "2", "--level", "0"], "--level is for volumes, not for --tiles"),
+        (["1", "--tiles", "2", "--force"], "--force is for volumes, not for --tiles"),
+        (["1", "--tasks", "two"], "--tasks is a list of numbers"),
+        (["brain", "--region", "0:10"], "'0:10' is no region"),
+        (["brain", "--format", "psd"], "--format is one of amira"),
+        (["brain", "--labels", "none", "--no-image"], "--no-image leaves nothing to write"),
+    ],
+)
+def test_options_that_make_no_sense_are_one_sentence(run, tmp_path, arguments, said):
+    code, out, errors = run(*arguments)
+    assert (code, out.strip()) == (1, "")
+    assert errors.startswith("Error: ")
+    assert errors.count("\n") == 1
+    assert said in errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_level_below_0_exits_with_2(run):
+    code, _, said = run("brain", "--level", "-1")
+    assert code == 2
+    assert "--level" in said
