@@ -22,6 +22,7 @@ from benchmarks.import_volume import own_peak_mb
 from biosegment.geometry import Roi
 from biosegment.store import VolumeStore, volume_path
 from importers.synthetic import synthetic_volume
+from ml_backend.hardware import keep_memory
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
@@ -104,9 +105,11 @@ def main() -> None:
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
+        keep_memory()
         segment(options.child)
         print(own_peak_mb())
         return
+    keep_memory()
     with tempfile.TemporaryDirectory() as name:
         folder, larger = Path(name) / "one", Path(name) / "four"
         prepare(folder, options.slices, options.side)

@@ -49,11 +49,6 @@ ALLOW_LOCAL_BACKEND: Final = {
     "USER_ADDITIONAL_BANNED_SUBNETS": "169.254.0.0/16",
 }
 """Lets Label Studio call a backend on this machine; cloud metadata addresses stay refused."""
-KEEP_MEMORY: Final = {
-    "MALLOC_MMAP_THRESHOLD_": str(2**33),
-    "MALLOC_TRIM_THRESHOLD_": str(2**34),
-}
-"""glibc returns large buffers to the kernel after every use; a network wants them again at once."""
 
 
 @contextmanager
@@ -236,7 +231,6 @@ def _environment(stack: Stack) -> dict[str, str]:
     """Return the variables that the processes need beside those of this process."""
     return {
         **stack.settings.environment(),
-        **KEEP_MEMORY,
         **OFFLINE,
         **ALLOW_LOCAL_BACKEND,
         "DJANGO_SETTINGS_MODULE": "biosegment.label_studio_settings",

@@ -34,6 +34,7 @@ from ml_backend.experiment import (
     is_complete,
     simulate,
 )
+from ml_backend.hardware import keep_memory
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.training import TrainingSpec
 
@@ -247,6 +248,7 @@ def _work(connection: Connection, experiment: Experiment, run: Run, threads: int
     # Ctrl-C reaches the whole process group; the parent answers it for all.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(threads)
+    keep_memory()
     path = experiment.state_path(run)
     try:
         state = load_state(path, experiment.spec)

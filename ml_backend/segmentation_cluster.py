@@ -24,6 +24,7 @@ from biosegment.errors import ClusterError
 from biosegment.progress import Progress
 from biosegment.store import VolumeStore
 from biosegment.unfinished_labels import UnfinishedLabels, write_blocks
+from ml_backend.hardware import keep_memory
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.segmentation import Segmentation, SegmentationPlan
 
@@ -111,5 +112,6 @@ def _make(unit: int, work: tuple[str, str, str, dict[str, Any]], threads: int) -
 
 @lru_cache(maxsize=2)
 def _segmentation(data_root: str, volume: str, plan: SegmentationPlan) -> Segmentation:
+    keep_memory()
     store = VolumeStore.open(Path(data_root), volume)
     return Segmentation(store, ModelRegistry(Path(data_root)), plan)

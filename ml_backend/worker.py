@@ -12,6 +12,7 @@ from biosegment.errors import BioSegmentError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.log import configure_logging
 from biosegment.settings import Settings
+from ml_backend.hardware import keep_memory
 from ml_backend.jobs import JobQueue, connect, reconcile
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ def main() -> None:
     settings = Settings.from_env()
     configure_logging(settings.log_level)
     os.nice(NICENESS)
+    keep_memory()
     # Forked jobs start with it in memory; importing it costs each of them seconds otherwise.
     import_module("ml_backend.loop")
     LoopWorker(settings).work(logging_level="WARNING")

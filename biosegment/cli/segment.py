@@ -93,6 +93,9 @@ def _here(
     with progress_bar() as report:
         progress = partial(report, "segmenting")
         if workers is None and scheduler is None:
+            from ml_backend.hardware import keep_memory
+
+            keep_memory()
             segmentation.run(labels, progress)
             return
 
