@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,10 @@ from biosegment.geometry import Roi, VoxelSize
 from biosegment.linked import LinkedArray
 from biosegment.store import VolumeStore
 
+MAPS: Final = "maps"
+"""Group of a label image that holds images which belong to it, such as its uncertainty."""
+UNCERTAINTY: Final = "uncertainty"
+"""Map of the entropy of the class probabilities: 0 to 255 for none to the largest possible."""
 _FULL = (1, 1, 1)
 
 
@@ -84,8 +88,28 @@ def levels(store: VolumeStore, labels: str | None = None) -> list[Level]:
         return [Level(store.image, _FULL, store.voxel_size)]
     if labels is not None and labels not in store.label_names:
         raise LabelsNotFoundError(labels, store.name, store.label_names)
+    return _levels_of(store, f"labels/{labels}" if labels else "")
+
+
+def map_levels(store: VolumeStore, labels: str, which: str) -> list[Level]:
+    """Return all resolutions of a map that belongs to a label image, the full one first.
+
+    Raises
+    ------
+    KeyError
+        If there is none.
+    """
+    return _levels_of(store, f"labels/{labels}/{MAPS}/{which}")
+
+
+def with_map(store: VolumeStore, which: str) -> tuple[str, ...]:
+    """Return the names of the finished label images that have a map."""
     group = zarr.open_group(store.path, mode="r")
-    path = f"labels/{labels}" if labels else ""
+    return tuple(name for name in store.label_names if f"labels/{name}/{MAPS}/{which}" in group)
+
+
+def _levels_of(store: VolumeStore, path: str) -> list[Level]:
+    group = zarr.open_group(store.path, mode="r")
     arrays = ome_zarr.image_levels(group, path)
     return [
         Level(array, factors, _coarser(store.voxel_size, factors))

@@ -4,7 +4,7 @@ import fcntl
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Self, TextIO, cast
+from typing import Any, Self, TextIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,8 @@ from zarr.errors import BaseZarrError
 from biosegment import ome_zarr, pyramid
 from biosegment.errors import LabelsBusyError
 from biosegment.geometry import Roi
+from biosegment.levels import MAPS
 from biosegment.store import VolumeStore, check_name
-
-MAPS: Final = "maps"
-"""Group of a label image that holds images which belong to it, such as its uncertainty."""
 
 
 class UnfinishedLabels:
@@ -148,22 +146,6 @@ def write_blocks(
         else:
             group = zarr.open_group(_folder(store, name), mode="r+")
             ome_zarr.image_array(group, f"{MAPS}/{which}")[roi.slices] = block
-
-
-def read_map(store: VolumeStore, name: str, which: str, roi: Roi) -> npt.NDArray[np.uint8]:
-    """Return a region of a map that belongs to a label image, shape ``roi.shape`` (z, y, x).
-
-    Raises
-    ------
-    RegionError
-        If the region leaves the volume.
-    KeyError
-        If there is no such map.
-    """
-    roi.check_within(store.shape)
-    group = zarr.open_group(_folder(store, name), mode="r")
-    array = ome_zarr.image_array(group, f"{MAPS}/{which}")
-    return cast("npt.NDArray[np.uint8]", array[roi.slices])
 
 
 def _folder(store: VolumeStore, name: str) -> Path:

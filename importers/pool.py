@@ -19,6 +19,7 @@ from biosegment.store import VolumeStore
 from biosegment.tiles import Tile, grid_tiles, random_tiles
 from importers.convert import check_shape
 from importers.detect import open_volume
+from importers.uncertain import most_uncertain
 
 Draw = Literal["grid", "random", "stratified"]
 DRAWS: Final[tuple[Draw, ...]] = ("random", "stratified")
@@ -52,11 +53,18 @@ class PoolPlan:
     """A volume file of the same shape: tiles lie, by half at least, where it is above 0."""
     near: tuple[int, int, int] | None = None
     """A voxel (z, y, x): those tiles of the grid that lie nearest to it."""
+    most_uncertain: bool = False
+    """Those tiles of the grid that a segmentation is least sure of."""
+    uncertainty_of: str | None = None
+    """Which segmentation, if several know how sure they are."""
 
     def __post_init__(self) -> None:
         if self.draw != "grid" and self.near is not None:
             raise SettingsError("--near", "takes tiles of the grid: leave out --draw")
-        if (self.draw != "grid" or self.near is not None) and self.count is None:
+        if self.most_uncertain and (self.draw != "grid" or self.near is not None):
+            raise SettingsError("--most-uncertain", "goes without --draw and --near")
+        chosen = self.draw != "grid" or self.near is not None or self.most_uncertain
+        if chosen and self.count is None:
             raise SettingsError("--pool", "must say how many tiles to take")
 
     def tiles(self, store: VolumeStore, progress: Progress = ignore) -> list[Tile]:
@@ -74,6 +82,8 @@ class PoolPlan:
             If the region or the point leaves the volume.
         LabelsMismatchError
             If the mask is of another shape, or covers no tile.
+        UncertaintyError
+            If no segmentation tells what it is unsure of.
         SourceNotFoundError, UnsupportedFormatError, UnreadableFileError
             If the mask cannot be read.
         """
@@ -92,6 +102,9 @@ class PoolPlan:
             if self.near is not None:
                 Roi(*self.near, 1, 1, 1).check_within(store.shape)
                 found = nearest(found, self.near, store.voxel_size)
+            if self.most_uncertain and found:
+                name = self.uncertainty_of
+                return most_uncertain(store, found, self.count or 0, name, progress)
             return found[: self.count]
         count = self.count or 0
         wanted = count if self.draw == "random" else _CANDIDATES * count

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biosegment.geometry import Roi, VoxelSize
+from biosegment.spacing import places
 from biosegment.tiles import SPREAD, Tile, random_tiles, spread
 from ml_backend.dataset import LabelledTile
 from ml_backend.metrics import evaluate
@@ -23,7 +24,6 @@ from ml_backend.model.unet import UNet
 from ml_backend.predictor import Predictor
 from ml_backend.strategies import Pool, strategy_named
 from ml_backend.strategies.base import FEATURES, Needs, TileView
-from ml_backend.strategies.spacing import places
 from ml_backend.training import Parent, TrainingSpec, train
 
 FULL: Final = "full"

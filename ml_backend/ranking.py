@@ -14,6 +14,7 @@ from biosegment.labels import LabelMap
 from biosegment.labelstudio.payloads import Json, shown_tiles, tile_of
 from biosegment.progress import Progress, Report
 from biosegment.settings import LoopOptions
+from biosegment.spacing import places
 from biosegment.tiles import Tile
 from ml_backend.pixels import TaskImages
 from ml_backend.predictions import MIN_AREA_PX, Model
@@ -21,7 +22,6 @@ from ml_backend.predictor import class_mask
 from ml_backend.queue_names import queue_name
 from ml_backend.strategies import Pool, TileView, strategy_named
 from ml_backend.strategies.base import FEATURES, PROBS
-from ml_backend.strategies.spacing import places
 
 logger = logging.getLogger(__name__)
 

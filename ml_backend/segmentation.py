@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from biosegment.disk import explain_full_disk
 from biosegment.errors import SegmentationExistsError
 from biosegment.geometry import Roi
+from biosegment.levels import UNCERTAINTY
 from biosegment.ome_zarr import SHARD_PX
 from biosegment.progress import Progress
 from biosegment.store import VolumeStore
@@ -24,8 +25,6 @@ from ml_backend.model_registry import ModelRegistry
 from ml_backend.predictor import Predictor
 from ml_backend.strategies.measures import entropy
 
-UNCERTAINTY: Final = "uncertainty"
-"""Map of the entropy of the class probabilities: 0 to 255 for none to the largest possible."""
 PATCH_PX: Final = 2048
 """Rows and columns that are predicted at a time, without what is cut out around them."""
 Blocks: TypeAlias = dict[str, NDArray[np.uint8]]

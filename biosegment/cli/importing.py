@@ -59,6 +59,15 @@ def import_command(
         str | None,
         typer.Option(help="Take the --pool tiles of the grid nearest to a voxel z,y,x instead."),
     ] = None,
+    uncertain: Annotated[
+        int | None,
+        typer.Option(
+            "--most-uncertain", min=1, help="Take so many tiles that a segmentation is unsure of."
+        ),
+    ] = None,
+    uncertainty_of: Annotated[
+        str | None, typer.Option(help="Labels of that segmentation, if there are several.")
+    ] = None,
     region: Annotated[
         str | None,
         typer.Option(help="Where tiles lie: ranges z,y,x such as 0:10,:,100:600, or a mask file."),
@@ -91,7 +100,7 @@ def import_command(
         voxel_size=VoxelSize.parse(voxel_size) if voxel_size else None,
         link=link,
         steps=parse_steps(preprocess) if preprocess is not None else (),
-        pool=_pool_plan(tile, overlap, pool, draw, seed, near, region),
+        pool=_pool_plan(tile, overlap, pool, draw, seed, near, region, uncertain, uncertainty_of),
         context=context,
         options={"strategy": strategy, "retrain_every": retrain_every},
     )
@@ -106,6 +115,8 @@ def _pool_plan(
     seed: int,
     near: str | None,
     region: str | None,
+    uncertain: int | None,
+    uncertainty_of: str | None,
 ) -> "PoolPlan":
     from importers.pool import DRAWS, PoolPlan
 
@@ -113,17 +124,23 @@ def _pool_plan(
         raise SettingsError("--overlap", f"must be less than --tile, which is {tile}")
     if draw is not None and draw not in DRAWS:
         raise SettingsError("--draw", f"is {' or '.join(DRAWS)}, not {draw}")
+    if uncertain is not None and count is not None:
+        raise SettingsError(
+            "--pool", "says how many tiles to draw, and --most-uncertain how many too"
+        )
     grid = draw is None and (count is None or near is not None)
     is_mask = region is not None and (":" not in region or Path(region).exists())
     return PoolPlan(
         tile_px=tile,
         overlap_px=overlap,
         draw="grid" if grid else draw or "random",
-        count=count,
+        count=count if uncertain is None else uncertain,
         seed=seed,
         region=Box.parse(region).within if region and not is_mask else Roi.whole,
         mask=Path(region) if region and is_mask else None,
         near=None if near is None else voxel("--near", near),
+        most_uncertain=uncertain is not None,
+        uncertainty_of=uncertainty_of,
     )
 
 

@@ -38,6 +38,23 @@ class UnreadableFileError(BioSegmentError, ValueError):
         return f"{path} cannot be read: {reason}."
 
 
+class UncertaintyError(BioSegmentError, LookupError):
+    """No segmentation tells what it is unsure of: ``UncertaintyError(volume, wanted, known)``."""
+
+    def __str__(self) -> str:
+        volume, wanted, known = self.args
+        if not known:
+            return (
+                f"No labels of the volume {volume!r} tell how sure they are; make some by "
+                f"`biosegment segment {volume} --uncertainty`."
+            )
+        fault = f"labels {wanted!r} that tell" if wanted else "only one that tells"
+        return (
+            f"The volume {volume!r} has no {fault} how sure they are; choose with "
+            f"--uncertainty-of among {', '.join(known)}."
+        )
+
+
 class LabelsBusyError(BioSegmentError, BlockingIOError):
     """Another process makes these labels: ``LabelsBusyError(name, volume)``."""
 

@@ -8,7 +8,7 @@ from typing import ClassVar, Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ml_backend.strategies.spacing import MIN_DISTANCE_NM
+from biosegment.spacing import MIN_DISTANCE_NM
 
 Need: TypeAlias = Literal["probs", "mc_probs", "features", "gradients"]
 """Something that a network can say of a tile; `TileView` tells what each is."""

@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from biosegment.spacing import near
 from ml_backend.strategies.base import Pool
-from ml_backend.strategies.spacing import near
 
 
 class Selection:

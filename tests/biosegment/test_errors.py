@@ -15,6 +15,7 @@ FACTS = {
     "LinkBrokenError": ("stack.tif", "no such file"),
     "ClusterError": ("tcp://gpu:8786", "nothing answers"),
     "SegmentationError": ("vnc", "the worker died"),
+    "UncertaintyError": ("vnc", "cells", ("project3-0007",)),
     "LabelsBusyError": ("project3-0007", "vnc"),
     "SegmentationExistsError": ("project3-0007", "vnc"),
     "ExportError": ("labels.seg.nrrd", "it holds 300 classes"),

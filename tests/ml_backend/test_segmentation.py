@@ -12,8 +12,9 @@ from biosegment.errors import (
     SegmentationExistsError,
 )
 from biosegment.geometry import Roi, VoxelSize
+from biosegment.levels import map_levels, with_map
 from biosegment.store import VolumeStore, volume_path
-from biosegment.unfinished_labels import UnfinishedLabels, read_map
+from biosegment.unfinished_labels import UnfinishedLabels
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
@@ -123,9 +124,9 @@ def test_every_pixel_gets_what_the_whole_slice_gives(store, registry, network, s
         assert len(np.unique(found)) > 1
         assert (found == probs.argmax(axis=0)).mean() > 0.9999
         for value, which in ((1, "probability-cell"), (2, "probability-vesicle")):
-            gap = read_map(store, name, which, WHOLE) - 255 * probs[value]
+            gap = map_levels(store, name, which)[0].read(WHOLE) - 255 * probs[value]
             assert np.abs(gap).max() < 0.51
-        gap = read_map(store, name, UNCERTAINTY, WHOLE) - 255 * entropy(probs)
+        gap = map_levels(store, name, UNCERTAINTY)[0].read(WHOLE) - 255 * entropy(probs)
         assert np.abs(gap).max() < 0.51
 
 
@@ -239,3 +240,5 @@ def test_maps_are_images_that_other_programs_open(store, registry):
     ome = json.loads((folder / "zarr.json").read_text())["attributes"]["ome"]
     assert ome["multiscales"][0]["datasets"][0]["path"] == "0"
     assert ome["multiscales"][0]["axes"][0]["unit"] == "nanometer"
+    assert with_map(store, UNCERTAINTY) == ("cells",)
+    assert with_map(store, "probability-cell") == ()

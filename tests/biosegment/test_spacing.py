@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from biosegment.geometry import VoxelSize
+from biosegment.spacing import near, places
 from biosegment.tiles import Tile
-from ml_backend.strategies.spacing import near, places
 
 SIZES = {"known": VoxelSize(40, 4, 8), "unknown": None}
 
