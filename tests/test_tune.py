@@ -93,7 +93,7 @@ def test_a_search_outlives_its_command_and_gives_way(stack, project, truth, wait
         os.kill(watching.pid, signal.SIGINT)
         said, _ = watching.communicate(timeout=60)
         assert watching.returncode != 0
-        assert "The search goes on in the worker" in said
+        assert "It goes on in the worker" in said
         jobs.request_turn(project["id"])
 
     done = stack.cli("tune", TITLE, "--trials", "2", "--apply")
