@@ -86,7 +86,7 @@ class UnfinishedLabels:
                     image = group.create_group(f"{MAPS}/{each}")
                     ome_zarr.create_image(image, each, store.shape, np.uint8, store.voxel_size)
                 _beside(store, name, "done").write_bytes(bytes(units))
-                group.attrs["biosegment"] = {**_ours(group), "plan": dict(plan), "maps": list(maps)}
+                group.attrs["biosegment"] = {**_ours(group), "source": dict(plan)}
             return cls(store, name, lock)
         except BaseException:
             lock.close()
@@ -105,39 +105,38 @@ class UnfinishedLabels:
             file.flush()
             os.fsync(file.fileno())
 
-    def write(self, roi: Roi, blocks: Mapping[str, npt.NDArray[np.uint8]]) -> None:
-        """Write a region of the labels, under the key ``labels``, and of the maps.
-
-        Parameters
-        ----------
-        roi : Roi
-        blocks : mapping of str to ndarray of uint8, shape ``roi.shape``
-
-        Raises
-        ------
-        RegionError
-            If the region leaves the volume.
-        """
-        write_blocks(self.store, self.name, roi, blocks)
-
     def finish(self) -> None:
         """Make the coarser levels, and declare the label image complete."""
-        ours = _ours(self._group)
-        for each in ours["maps"]:
+        maps = cast("zarr.Group", self._group[MAPS]).group_keys() if MAPS in self._group else ()
+        for each in maps:
             levels = ome_zarr.image_levels(self._group, f"{MAPS}/{each}")
             for number, z in pyramid.steps(levels):
                 pyramid.build(levels, number, z, labels=False)
-        self.store.finish_labels(self.name, ours["plan"])
+        self.store.finish_labels(self.name, _ours(self._group)["source"])
         self._done_path.unlink()
-        _beside(self.store, self.name, "lock").unlink()
 
 
 def write_blocks(
     store: VolumeStore, name: str, roi: Roi, blocks: Mapping[str, npt.NDArray[np.uint8]]
 ) -> None:
-    """Write a region of a label image and its maps, as `UnfinishedLabels.write` does.
+    """Write a region of an unfinished label image and of its maps.
 
     Any number of processes may, each another part of a slice that is one file of the store.
+
+    Parameters
+    ----------
+    store
+        The volume.
+    name
+        Of the label image.
+    roi : Roi
+    blocks : mapping of str to ndarray of uint8, shape ``roi.shape`` (z, y, x)
+        The labels, under the key ``labels``, and the maps under their names.
+
+    Raises
+    ------
+    RegionError
+        If the region leaves the volume.
     """
     roi.check_within(store.shape)
     for which, block in blocks.items():
@@ -157,7 +156,10 @@ def _beside(store: VolumeStore, name: str, ending: str) -> Path:
 
 
 def _locked(store: VolumeStore, name: str) -> TextIO:
-    """Return an open file whose lock keeps other processes away; it ends with this process."""
+    """Return an open file whose lock keeps other processes away; it ends with this process.
+
+    The file stays: whoever waits for one that is removed holds nothing.
+    """
     path = _beside(store, name, "lock")
     path.parent.mkdir(exist_ok=True)
     file = path.open("a")
@@ -180,7 +182,7 @@ def _was_begun(store: VolumeStore, name: str, plan: Mapping[str, Any], units: in
         return False
     try:
         group = zarr.open_group(_folder(store, name), mode="r")
-        same = _ours(group).get("plan") == plan
+        same = _ours(group).get("source") == plan
     except (BaseZarrError, FileNotFoundError, KeyError):
         return False
     if same:

@@ -110,6 +110,10 @@ class VolumeWriter(ABC):
 
     def check(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
         """Raise ExportError if the format cannot hold this; nothing is read or written."""
+        if image is not None and self.IMAGE_SUFFIX is None:
+            raise ExportError(str(path), "this format holds labels only")
+        if image is not None and labels is not None and not self.TOGETHER:
+            raise ExportError(str(path), "this format holds intensities or labels, not both")
         if image is not None:
             self._check_dtype(path, image, self.IMAGE_DTYPES)
         if labels is not None:

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from biosegment.errors import DiskFullError
+from biosegment.errors import DiskFullError, ExportError
 from biosegment.geometry import Roi, VoxelSize
 from exporters.base import LabelClass, Layer, VolumeWriter, writable_dtype
 
@@ -69,6 +69,9 @@ class WriterContract(ABC):
     def test_intensities_survive(self, tmp_path: Path) -> None:
         """Every type that the format takes, and those that fit into one of them."""
         if self.writer.IMAGE_SUFFIX is None:
+            with pytest.raises(ExportError, match="labels only"):
+                self.writer().write(tmp_path / "image", layer_of(example("uint8")), None)
+            assert list(tmp_path.iterdir()) == []
             return
         for dtype in dict.fromkeys([*self.writer.IMAGE_DTYPES, "int16"]):
             if writable_dtype(dtype, self.writer.IMAGE_DTYPES) is None:
@@ -78,10 +81,13 @@ class WriterContract(ABC):
             self._check_size(size)
 
     def test_both_survive_in_one_file(self, tmp_path: Path) -> None:
-        """Where the format holds both."""
-        if not self.writer.TOGETHER:
-            return
+        """Where the format holds both; else both are refused."""
         image, labels = example("uint8"), example_labels("uint8")
+        if not self.writer.TOGETHER:
+            with pytest.raises(ExportError, match=r"labels only|not both"):
+                self._write(tmp_path, layer_of(image), layer_of(labels, CLASSES))
+            assert list(tmp_path.iterdir()) == []
+            return
         path = self._write(tmp_path, layer_of(image), layer_of(labels, CLASSES))
         np.testing.assert_array_equal(self.image(path)[0], image)
         np.testing.assert_array_equal(self.labels(path)[0], labels)

@@ -88,9 +88,12 @@ def export_tiles(
     with LabelStudioClient(settings) as client:
         project = client.find_project(plan.project)
         tasks = client.tasks(project["id"], partial(report, "reading tasks"))
-        queue = client.head_of_queue(project["id"], len(tasks)) if plan.count else []
-    chosen = _chosen(plan, tasks, queue)
-    volume = the_volume(chosen, plan.volume)
+        if plan.count:
+            volume = the_volume(tasks, plan.volume)
+            chosen = _next(client, project["id"], volume, plan.count)
+        else:
+            chosen = _named(tasks, plan.tasks)
+            volume = the_volume(chosen, plan.volume)
     store = VolumeStore.open(settings.data_root, volume)
     label_map = LabelMap.from_config(project["label_config"])
     export = _Export(store, label_map, plan, writer, folder, predictor(project))
@@ -106,21 +109,30 @@ def export_tiles(
     return result
 
 
-def _chosen(plan: TilePlan, tasks: Sequence[Json], queue: Sequence[Json]) -> list[Json]:
-    """Return the tasks to export, none of which is labelled."""
-    if plan.count:
-        volume = the_volume(tasks, plan.volume)
-        found = [task for task in queue if task["data"].get("volume") == volume][: plan.count]
-        if not found:
-            raise SettingsError("--tiles", "finds no task of the volume that is not labelled yet")
-        return found
+def _next(client: LabelStudioClient, project_id: int, volume: str, count: int) -> list[Json]:
+    """Return the tasks of a volume that are to be labelled next."""
+    size = count
+    while True:
+        queue = client.head_of_queue(project_id, size)
+        found = [task for task in queue if task["data"].get("volume") == volume]
+        if len(found) >= count or len(queue) < size:
+            break
+        # The others are of other volumes.
+        size *= 4
+    if not found:
+        raise SettingsError("--tiles", "finds no task of the volume that is not labelled yet")
+    return found[:count]
+
+
+def _named(tasks: Sequence[Json], numbers: Sequence[int]) -> list[Json]:
+    """Return the tasks of these numbers, none of which is labelled."""
     by_number = {task["id"]: task for task in tasks}
-    for number in plan.tasks:
+    for number in numbers:
         if number not in by_number:
             raise SettingsError("--tasks", f"names {number}, which is no task of this project")
         if by_number[number]["total_annotations"]:
             raise SettingsError("--tasks", f"names {number}, which is annotated already")
-    return [by_number[number] for number in plan.tasks]
+    return [by_number[number] for number in numbers]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ Examples
 """
 
 import re
+import struct
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,8 +43,7 @@ from importers.damage import explain_damage
 UNNAMED: Final = 1
 """Value of areas whose name says nothing."""
 _MAGIC = b"Iout"
-_MOST_ROIS = 100_000
-_MOST_BYTES = 2**24
+_MOST_BYTES = 2**28
 _NUMBERS_ONLY = re.compile(r"\d*([-_]\d+)*")
 _AREAS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED, ROI_TYPE.RECT, ROI_TYPE.OVAL)
 
@@ -52,10 +52,13 @@ def holds_rois(path: Path) -> bool:
     """Return whether a file is a ROI, or a zip file of nothing but ROIs."""
     if not path.is_file():
         return False
-    if zipfile.is_zipfile(path):
+    try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-        return bool(names) and all(name.lower().endswith(".roi") for name in names)
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, struct.error):
+        names = []
+    if names:
+        return all(name.lower().endswith(".roi") for name in names)
     with path.open("rb") as file:
         return file.read(len(_MAGIC)) == _MAGIC
 
@@ -153,15 +156,20 @@ def _named_rois(path: Path) -> Iterator[tuple[str, ImagejRoi]]:
 def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
     """Yield name and bytes of each ROI; a file that unpacks to much more than ROIs is refused."""
     if not zipfile.is_zipfile(path):
+        _check_size(path, path.stat().st_size)
         yield path.name, path.read_bytes()
         return
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
-        if len(entries) > _MOST_ROIS or max(each.file_size for each in entries) > _MOST_BYTES:
-            reason = f"it holds more than {_MOST_ROIS} ROIs, or one of more than 16 MB"
-            raise UnreadableFileError(str(path), reason)
+        _check_size(path, sum(entry.file_size for entry in entries))
         for entry in entries:
             yield entry.filename, archive.read(entry)
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > _MOST_BYTES:
+        reason = f"its ROIs take {size} bytes of memory, more than {_MOST_BYTES}"
+        raise UnreadableFileError(str(path), reason)
 
 
 def _slice_of(path: Path, roi: ImagejRoi, depth: int) -> int:

@@ -5,6 +5,8 @@ a lock says whether one runs; a mark asks the running one for another turn. All 
 Redis and may be lost: `reconcile` finds again what is due.
 """
 
+import hashlib
+import json
 import logging
 import os
 import threading
@@ -125,11 +127,8 @@ class JobQueue:
             Recipes that are tried in all, those of an interrupted search included.
         """
         with self._errors(), self._connection.lock(f"biosegment:enqueue:{project_id}", timeout=5):
-            known = [*self.queue.started_job_registry.get_job_ids(), *self.queue.job_ids]
-            for job_id in known:
-                if job_id.startswith(f"tune-{project_id}-"):
-                    return str(job_id)
-            return self.continue_tuning(project_id, trials, goes_on=False)
+            known = self._unfinished(f"tune-{project_id}-")
+            return known or self.continue_tuning(project_id, trials, goes_on=False)
 
     def continue_tuning(self, project_id: int, trials: int, *, goes_on: bool = True) -> str:
         """Put a search at the end of the queue, and return its job's id.
@@ -158,11 +157,7 @@ class JobQueue:
         prefix = _segmentation_prefix(order)
         lock = f"biosegment:enqueue:{prefix}"
         with self._errors(), self._connection.lock(lock, timeout=5):
-            known = [*self.queue.started_job_registry.get_job_ids(), *self.queue.job_ids]
-            for job_id in known:
-                if job_id.startswith(prefix):
-                    return str(job_id)
-            return self.continue_segmentation(order)
+            return self._unfinished(prefix) or self.continue_segmentation(order)
 
     def continue_segmentation(self, order: Json) -> str:
         """Put a segmentation at the end of the queue, and return its job's id."""
@@ -177,6 +172,11 @@ class JobQueue:
         with self._errors():
             job_id = self._connection.get(_segmentation_key(project_id))
         return self.job(job_id.decode()) if isinstance(job_id, bytes) else None
+
+    def _unfinished(self, prefix: str) -> str | None:
+        """Return the job that runs or waits and whose id begins so."""
+        known = [*self.queue.started_job_registry.get_job_ids(), *self.queue.job_ids]
+        return next((str(job_id) for job_id in known if job_id.startswith(prefix)), None)
 
     def _enqueue(self, function: str, prefix: str, *arguments: Any) -> str:  # noqa: ANN401 (JSON)
         job = self.queue.enqueue(
@@ -282,7 +282,8 @@ def _segmentation_key(project_id: int) -> str:
 
 
 def _segmentation_prefix(order: Json) -> str:
-    return f"segment-{order['volume']}-{order['name']}-"
+    # No id begins like that of another order, whatever the names in it.
+    return f"segment-{hashlib.sha256(json.dumps(order, sort_keys=True).encode()).hexdigest()}-"
 
 
 def _address(connection: Redis) -> str:

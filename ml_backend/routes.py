@@ -20,7 +20,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from biosegment.errors import (
     ContractError,
-    SegmentationExistsError,
+    LinkBrokenError,
     SettingsError,
     UnknownStrategyError,
     VolumeNotFoundError,
@@ -198,13 +198,15 @@ def start_segmentation(number: int) -> BaseResponse | tuple[str, int]:
     plan = SegmentationPlan(
         number, version, flips="flips" in form, uncertainty="uncertainty" in form
     )
+    name = labels_name(plan)
     try:
         store = VolumeStore.open(known.settings.data_root, form.get("volume", ""))
-        if labels_name(plan) in store.label_names:
-            raise SegmentationExistsError(labels_name(plan), store.name)
-    except (VolumeNotFoundError, SegmentationExistsError) as exc:
+    except (VolumeNotFoundError, LinkBrokenError) as exc:
         return _segment_page(number, problem=str(exc)), 422
-    known.jobs.request_segmentation(asdict(Order(store.name, labels_name(plan), plan)))
+    if name in store.label_names:
+        problem = f"The volume {store.name!r} has been segmented by this model already: {name}."
+        return _segment_page(number, problem=problem), 422
+    known.jobs.request_segmentation(asdict(Order(store.name, name, plan)))
     return redirect(url_for("pages.status", _anchor=f"project-{number}"), 303)
 
 

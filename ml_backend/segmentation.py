@@ -20,7 +20,7 @@ from biosegment.levels import UNCERTAINTY
 from biosegment.ome_zarr import SHARD_PX
 from biosegment.progress import Progress
 from biosegment.store import VolumeStore
-from biosegment.unfinished_labels import UnfinishedLabels
+from biosegment.unfinished_labels import UnfinishedLabels, write_blocks
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.predictor import Predictor
 from ml_backend.strategies.measures import entropy
@@ -144,7 +144,7 @@ class Segmentation:
         progress(done, total)
         with explain_full_disk(self.store.path):
             for unit, blocks in self.blocks(missing):
-                labels.write(self.units[unit], blocks)
+                write_blocks(self.store, labels.name, self.units[unit], blocks)
                 labels.mark(unit)
                 done += 1
                 progress(done, total)

@@ -187,12 +187,19 @@ class LocalStack:
         return [pid for _, pid in sorted(found)]
 
     def annotate(self, project, truth, count):
-        """Let ground truth (z, y, x) be the expert for the next tasks of a project."""
-        label_map = LabelMap.from_config(project["label_config"])
+        """Let ground truth be the expert for the next tasks of a project; return their numbers."""
+        labelled = []
         for _ in range(count):
             task = self.client.next_task(project["id"])
-            regions = annotation_regions([truth[tile_of(task).roi.slices][0]], label_map)
-            self.client.annotate(task["id"], regions, 1.0)
+            self.client.annotate(task["id"], self.true_regions(project, truth, task), 1.0)
+            labelled.append(task["id"])
+        return labelled
+
+    @staticmethod
+    def true_regions(project, truth, task):
+        """Return what an expert who knows everything, (z, y, x), paints in a task."""
+        label_map = LabelMap.from_config(project["label_config"])
+        return annotation_regions([truth[tile_of(task).roi.slices][0]], label_map)
 
     def cli(self, *arguments, **environment):
         """Run a command of the command line; returns the finished process."""

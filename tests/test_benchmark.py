@@ -78,6 +78,8 @@ def test_results_plot_and_settings(benchmark, sample, tmp_path):
     assert (code, errors) == (0, "")
     assert "entropy, seed 0: 22 labels" in said
     assert [row for row in rows(out) if row["strategy"] != "entropy"] == first
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings["runs"]["strategies"] == ["random", "entropy"]
     code, _, errors = benchmark(sample.raw, sample.labels, *SMALL, "--budget", "23")
     assert code == 1
     assert "labels: 22 there, 23 here" in " ".join(errors.split())

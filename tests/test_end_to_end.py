@@ -18,7 +18,7 @@ from playwright.sync_api import expect, sync_playwright
 from biosegment.brush import decode_mask
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import authorization_header
-from biosegment.labelstudio.payloads import annotated_masks, prediction_regions, tile_of
+from biosegment.labelstudio.payloads import annotated_masks, tile_of
 from importers.samples import synthetic_volume
 from ml_backend.model_registry import ModelRegistry
 
@@ -191,23 +191,6 @@ def page(stack, project):
         browser.close()
 
 
-def annotate_truth(stack, project, truth, count):
-    """Submit ground truth for the tasks that Label Studio serves next; return their numbers."""
-    labelled = []
-    for _ in range(count):
-        task = stack.client.next_task(project["id"])
-        stack.client.annotate(task["id"], true_regions(project, truth, task), 0.1)
-        labelled.append(task["id"])
-    return labelled
-
-
-def true_regions(project, truth, task):
-    """Return what an expert who knows everything paints in a task."""
-    label_map = LabelMap.from_config(project["label_config"])
-    mask = truth[tile_of(task).roi.slices][0]
-    return prediction_regions([mask], label_map.names, label_map)
-
-
 def queue(stack, project):
     """Return the unlabelled tasks in the order of the serving version's scores."""
     version = stack.client.project(project["id"])["model_version"]
@@ -251,10 +234,12 @@ def test_the_loop(stack, project, page, truth, wait_until):
     assert not mask[-40:].any()
     # It is corrected, for the model is to learn what is right.
     [annotation] = task["annotations"]
-    client._sdk.annotations.update(annotation["id"], result=true_regions(project, truth, task))
+    client._sdk.annotations.update(
+        annotation["id"], result=stack.true_regions(project, truth, task)
+    )
 
     # After k = 3 submissions a version appears and orders the queue.
-    others = annotate_truth(stack, project, truth, 2)
+    others = stack.annotate(project, truth, 2)
     assert len({painted, *others}) == 3
     first = wait_until(lambda: registry.current(project_id), 300, "a version is there")
     wait_until(
@@ -271,7 +256,7 @@ def test_the_loop(stack, project, page, truth, wait_until):
     opened = page.label_all_tasks()
     others = [t for t in client.tasks(project_id) if not t["is_labeled"] and t["id"] != opened]
     for task in others[:3]:
-        client.annotate(task["id"], true_regions(project, truth, task), 0.1)
+        client.annotate(task["id"], stack.true_regions(project, truth, task), 0.1)
     wait_until(
         lambda: client.project(project_id)["model_version"] != f"{first} (entropy)",
         300,

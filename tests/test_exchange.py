@@ -14,6 +14,7 @@ from biosegment.labelstudio.payloads import annotated_masks, shown_tiles, tile_o
 from exporters import WRITERS
 from exporters.tiles import TilePlan, export_tiles
 from importers.annotations import LabelPlan, import_annotations
+from importers.base import Choice
 from importers.detect import open_volume
 from importers.label_values import LabelValues
 from importers.pool import PoolPlan
@@ -23,6 +24,14 @@ pytestmark = pytest.mark.stack
 
 SHAPE = (5, 96, 130)
 LABELS = ("mitochondria", "vesicle")
+
+
+IMAGES = {
+    "hdf5": Choice(dataset="image"),
+    "ims": Choice(channel=0),
+    "ome_zarr": Choice(dataset="0"),
+}
+"""Where the intensities are in files that hold the labels, too."""
 
 
 def quiet(*_):
@@ -112,11 +121,9 @@ def test_labels_come_back_pixel_for_pixel(stack, project, tmp_path, name):
 def test_intensities_lie_beside_the_labels(stack, project, tmp_path, name):
     (tile,) = export(stack, project, tmp_path / "out", format=name, count=1, context=1).tiles
     files = {path.name for path in (tmp_path / "out").iterdir()} - {"tiles.json"}
-    if WRITERS[name].TOGETHER:
-        assert files == {tile.labels}
-        return
-    (image,) = files - {tile.labels}
-    with open_volume(tmp_path / "out" / image) as reader:
+    together = WRITERS[name].TOGETHER
+    (image,) = files if together else files - {tile.labels}
+    with open_volume(tmp_path / "out" / image, IMAGES[name] if together else Choice()) as reader:
         np.testing.assert_array_equal(
             reader.read(type(tile.region).whole(tile.region.shape)),
             np.random.default_rng(0).integers(0, 256, SHAPE, "uint8")[tile.region.slices],

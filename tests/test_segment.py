@@ -52,11 +52,6 @@ def version(stack, project):
     return version
 
 
-@pytest.fixture
-def store(stack, project):
-    return VolumeStore.open(stack.data_root, "cells")
-
-
 def labels(stack, name):
     return VolumeStore.open(stack.data_root, "cells").read_labels(name, Roi.whole(SHAPE))
 

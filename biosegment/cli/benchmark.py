@@ -185,18 +185,29 @@ def _machine(jobs: int, threads: int) -> dict[str, Any]:
 def _write_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Write settings.json, unless the folder holds results that are not comparable."""
     path = folder / "settings.json"
-    content = json.dumps(settings, indent=2)
+    # As it comes back from the file: lists, no tuples.
+    settings = json.loads(json.dumps(settings))
     if path.exists():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as exc:
             raise UnreadableFileError(str(path), f"it is no JSON ({exc})") from exc
-        differing = _differences(before, json.loads(content))
+        differing = _differences(before, settings)
         if differing:
             raise ExperimentExistsError(str(folder), ", ".join(differing))
+        settings = settings | {"runs": _all_runs(before["runs"], settings["runs"])}
     with explain_full_disk(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, content.encode())
+        write_atomically(path, json.dumps(settings, indent=2).encode())
+
+
+def _all_runs(before: "Mapping[str, Any]", now: "Mapping[str, Any]") -> dict[str, Any]:
+    """Return what was asked for in a folder by all commands together."""
+    return {
+        "strategies": list(dict.fromkeys([*before["strategies"], *now["strategies"]])),
+        "seeds": max(before["seeds"], now["seeds"]),
+        "ceilings": before["ceilings"] or now["ceilings"],
+    }
 
 
 def _differences(before: "Mapping[str, Any]", now: "Mapping[str, Any]") -> list[str]:

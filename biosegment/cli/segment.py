@@ -131,5 +131,4 @@ def _model(text: str, settings: Settings, registry: "ModelRegistry") -> tuple[in
     found = version or registry.current(project_id)
     if found is None:
         raise SettingsError("--model", f"names {title}, which has no trained model yet")
-    registry.card(project_id, found)
     return project_id, found

@@ -43,7 +43,8 @@ PAGE: Final = 500
 """Tasks asked for in one request."""
 FULL_PAGE: Final = 100
 """The same of tasks with their masks."""
-TIMEOUT_S, DELETE_TIMEOUT_S = 60.0, 900.0
+TIMEOUT_S: Final = 60.0
+DELETE_TIMEOUT_S: Final = 900.0
 
 
 class LabelStudioClient:
@@ -175,9 +176,8 @@ class LabelStudioClient:
     def delete_predictions(self, project_id: int, version: str) -> None:
         """Delete a version's predictions; what is open and began as one is then refused."""
         path = f"api/projects/{project_id}/model-versions/"
-        patience = {"timeout_in_seconds": DELETE_TIMEOUT_S}
-        body = {"model_version": version}
-        self._request("DELETE", path, json=body, request_options=patience)
+        options = {"timeout_in_seconds": DELETE_TIMEOUT_S}
+        self._request("DELETE", path, json={"model_version": version}, request_options=options)
 
     # Tasks
 

@@ -127,24 +127,32 @@ def test_other_files_hold_no_rois(tmp_path):
     assert not holds_rois(tmp_path / "a.tif")
 
 
-def test_a_zip_that_unpacks_to_gigabytes_is_refused(tmp_path):
+def test_files_that_unpack_to_gigabytes_are_refused(tmp_path):
     path = tmp_path / "a.zip"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.roi", bytes(2**25))
-    with pytest.raises(UnreadableFileError, match="16 MB"):
+        for number in range(5):
+            archive.writestr(f"{number}.roi", bytes(2**26))
+    with pytest.raises(UnreadableFileError, match="more than 268435456"):
         values(path)
+    single = tmp_path / "a.roi"
+    with single.open("wb") as file:
+        file.write(b"Iout")
+        file.truncate(2**33)
+    with pytest.raises(UnreadableFileError, match="more than 268435456"):
+        values(single)
 
 
 def test_damage_is_refused_or_harmless(tmp_path):
     path = saved(tmp_path / "a.zip", polygon(), polygon(SQUARE + 3, "cell-2"))
     whole = path.read_bytes()
     refused = 0
-    for seed in range(150):
+    for seed in range(300):
         rng = np.random.default_rng(seed)
         content = bytearray(whole)
         for place in rng.integers(0, len(content), 4):
             content[place] = rng.integers(256)
         path.write_bytes(content[: rng.integers(1, len(content)) if seed % 5 == 0 else None])
+        holds_rois(path)
         try:
             assert values(path)[0].shape == SHAPE
         except UnreadableFileError:

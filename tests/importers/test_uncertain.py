@@ -4,7 +4,7 @@ import pytest
 from biosegment.errors import SettingsError, UncertaintyError
 from biosegment.geometry import Roi, VoxelSize
 from biosegment.store import VolumeStore, volume_path
-from biosegment.unfinished_labels import UnfinishedLabels
+from biosegment.unfinished_labels import UnfinishedLabels, write_blocks
 from importers.pool import PoolPlan
 
 SHAPE = (12, 1024, 1100)
@@ -28,7 +28,7 @@ def segmented(store, name="cells"):
             plane = np.zeros((1, *SHAPE[1:]), np.uint8)
             for height, (at, y, x) in zip((250, 240, 230), SPOTS, strict=True):
                 plane[0, y : y + 30, x : x + 30] = max(0, height - 20 * abs(z - at))
-            labels.write(Roi(z, 0, 0, 1, *SHAPE[1:]), {"uncertainty": plane})
+            write_blocks(store, name, Roi(z, 0, 0, 1, *SHAPE[1:]), {"uncertainty": plane})
         labels.finish()
 
 

@@ -3,6 +3,7 @@ import threading
 from dataclasses import replace
 
 import pytest
+from rq import SimpleWorker
 from rq.job import JobStatus
 
 from biosegment.errors import QueueError
@@ -193,3 +194,57 @@ def test_what_was_lost_with_redis_is_found_again(stack, jobs):
     asked = [jobs.job(each).args[0] for each in waiting(jobs)]
     assert asked.count(number) == 1
     assert unconnected not in asked
+
+
+# Long jobs, which give way to turns
+
+
+def test_repeated_requests_make_one_search(jobs):
+    first = jobs.request_tuning(1, 20)
+    assert jobs.request_tuning(1, 20) == first
+    assert jobs.request_tuning(11, 20) != first
+    assert jobs.request_turn(1) not in {first}
+    assert jobs.job(first).args == [1, 20, False]
+
+
+def test_only_turns_make_a_search_give_way(jobs):
+    jobs.request_tuning(1, 20)
+    assert not jobs.turn_waits()
+    jobs.request_turn(2)
+    assert jobs.turn_waits()
+
+
+def test_a_search_does_not_hold_up_a_turn_of_its_project(jobs):
+    with jobs.exclusive_tuning(1), jobs.exclusive(1) as alone:
+        assert alone
+
+
+def test_a_worker_is_there_while_it_lives(jobs):
+    assert not jobs.has_worker()
+    queue = jobs.queue
+    worker = SimpleWorker([queue], connection=queue.connection, serializer=queue.serializer)
+    worker.register_birth()
+    assert jobs.has_worker()
+    jobs.request_tuning(1, 20)
+    assert jobs.has_worker()
+    # What a killed one leaves behind once its heartbeat has run out.
+    queue.connection.delete(worker.key)
+    assert not jobs.has_worker()
+
+
+def order(volume, name, **changes):
+    plan = {"project_id": 3, "version": "0001-20261122T101530", "flips": False} | changes
+    return {"volume": volume, "name": name, "plan": plan, "overwrite": False}
+
+
+def test_the_same_segmentation_is_made_once_and_every_other_for_itself(jobs):
+    orders = [
+        order("a.b", "c"), order("a.b", "c-flips"), order("a", "b-c"), order("a-b", "c"),
+        order("a.b", "c", flips=True),
+    ]  # fmt: skip
+    ids = [jobs.request_segmentation(each) for each in orders]
+    assert len(set(ids)) == len(orders)
+    assert [jobs.request_segmentation(each) for each in reversed(orders)] == ids[::-1]
+    assert [jobs.job(each).args[0] for each in ids] == orders
+    assert jobs.latest_segmentation(3).id == ids[-1]
+    assert jobs.latest_segmentation(4) is None

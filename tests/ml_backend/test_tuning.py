@@ -379,36 +379,3 @@ def test_a_job_without_label_studio_fails_in_one_sentence(jobs, settings):
     job = jobs.job(jobs.request_tuning(3, 2))
     work(jobs)
     assert failure_reason(job).startswith(f"Label Studio at {settings.label_studio_url}")
-
-
-def test_repeated_requests_make_one_search(jobs):
-    first = jobs.request_tuning(1, 20)
-    assert jobs.request_tuning(1, 20) == first
-    assert jobs.request_tuning(11, 20) != first
-    assert jobs.request_turn(1) not in {first}
-    assert jobs.job(first).args == [1, 20, False]
-
-
-def test_only_turns_make_a_search_give_way(jobs):
-    jobs.request_tuning(1, 20)
-    assert not jobs.turn_waits()
-    jobs.request_turn(2)
-    assert jobs.turn_waits()
-
-
-def test_a_search_does_not_hold_up_a_turn_of_its_project(jobs):
-    with jobs.exclusive_tuning(1), jobs.exclusive(1) as alone:
-        assert alone
-
-
-def test_a_worker_is_there_while_it_lives(jobs):
-    assert not jobs.has_worker()
-    queue = jobs.queue
-    worker = SimpleWorker([queue], connection=queue.connection, serializer=queue.serializer)
-    worker.register_birth()
-    assert jobs.has_worker()
-    jobs.request_tuning(1, 20)
-    assert jobs.has_worker()
-    # What a killed one leaves behind once its heartbeat has run out.
-    queue.connection.delete(worker.key)
-    assert not jobs.has_worker()
