@@ -48,10 +48,11 @@ class UncertaintyError(BioSegmentError, LookupError):
                 f"No labels of the volume {volume!r} tell how sure they are; make some by "
                 f"`biosegment segment {volume} --uncertainty`."
             )
-        fault = f"labels {wanted!r} that tell" if wanted else "only one that tells"
+        among = f"choose with --uncertainty-of among {', '.join(known)}"
+        if wanted is None:
+            return f"Several labels of the volume {volume!r} tell how sure they are: {among}."
         return (
-            f"The volume {volume!r} has no {fault} how sure they are; choose with "
-            f"--uncertainty-of among {', '.join(known)}."
+            f"The volume {volume!r} has no labels {wanted!r} that tell how sure they are: {among}."
         )
 
 
