@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from biosegment.errors import SettingsError
 from biosegment.geometry import Roi
 from biosegment.labels import LabelMap
 from biosegment.store import VolumeStore
@@ -106,11 +107,13 @@ def open_labels(
         If a name or value means no label of the project.
     RegionError
         If the region leaves the volume.
+    SettingsError
+        If it is a part of the volume, and ROIs, which do not tell how large that is.
     BioSegmentError
         As :func:`importers.detect.open_volume`.
     """
     expected = shape or (None if at else store.shape)
-    with _opened(source, choice, expected or store.shape) as reader:
+    with _opened(source, choice, expected) as reader:
         reader.check_chosen()
         if expected is not None:
             check_shape(reader, store.name, expected, "" if shape else _PART)
@@ -121,7 +124,12 @@ def open_labels(
         yield LabelVolume(reader, region, meaning, label_map)
 
 
-def _opened(source: Path | str, choice: Choice, shape: tuple[int, int, int]) -> VolumeReader:
+def _opened(source: Path | str, choice: Choice, shape: tuple[int, int, int] | None) -> VolumeReader:
     """Open a volume, or ROIs on an image of a shape."""
     path = Path(source)
-    return RoiReader(path, shape=shape) if holds_rois(path) else open_volume(source, choice)
+    if not holds_rois(path):
+        return open_volume(source, choice)
+    if shape is None:
+        reason = "is not for ROIs: draw them on the whole stack, or on tiles that were exported"
+        raise SettingsError("--at", reason)
+    return RoiReader(path, shape=shape)

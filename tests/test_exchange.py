@@ -45,11 +45,11 @@ def make_project(stack, tmp_path_factory):
     volume = np.random.default_rng(0).integers(0, 256, SHAPE, "uint8")
     tifffile.imwrite(folder / "raw.tif", volume, photometric="minisblack")
 
-    def make(title, context=0):
+    def make(title, context=0, volume="exchanged"):
         plan = ProjectPlan(
             title=title,
             labels=LABELS,
-            volume="exchanged",
+            volume=volume,
             voxel_size=VoxelSize(40, 5, 4),
             pool=PoolPlan(tile_px=32),
             context=context,
@@ -201,6 +201,18 @@ def test_tasks_can_be_chosen_by_number(stack, project, tmp_path):
     for number, said in ((labelled, "annotated already"), (10**6, "no task")):
         with pytest.raises(SettingsError, match=f"{number}, which is {said}"):
             export(stack, project, tmp_path / "other", count=None, tasks=(number,))
+
+
+def test_one_volume_of_several_is_exported(stack, make_project, tmp_path):
+    project = make_project("Exchange of two")
+    assert make_project("Exchange of two", volume="another") == project
+    with pytest.raises(SettingsError, match="--volume is one of another, exchanged"):
+        export(stack, project, tmp_path / "out")
+    # More than the head of the queue holds of one volume.
+    exported = export(stack, project, tmp_path / "out", volume="another", count=50)
+    tasks = {task["id"]: task for task in stack.client.tasks(project)}
+    assert {tasks[each.task]["data"]["volume"] for each in exported.tiles} == {"another"}
+    assert len({each.task for each in exported.tiles}) == 50
 
 
 def test_the_command_line_goes_out_and_back(stack, project, tmp_path):

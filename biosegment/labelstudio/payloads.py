@@ -193,7 +193,8 @@ def annotation_regions(masks: Sequence[Mask | None], label_map: LabelMap) -> lis
             continue
         painted = np.where(mask == UNKNOWN, np.uint8(0), mask)
         found = prediction_regions([painted], label_map.names, label_map)
-        if sparse and (mask == 0).any():
+        if sparse:
+            # Also where no pixel is background: the stroke alone makes the annotation sparse.
             found.insert(0, _region(mask == 0, BACKGROUND, label_map))
         place = {"item_index": item_index} if len(masks) > 1 else {}
         regions += [region | place for region in found]

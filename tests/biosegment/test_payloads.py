@@ -310,6 +310,13 @@ def test_masks_become_the_annotation_that_is_read_as_them(context):
         np.testing.assert_array_equal(found[tile], mask)
 
 
+def test_what_is_unknown_stays_so_where_nothing_is_background():
+    mask = np.full((TILE.height, TILE.width), UNKNOWN, np.uint8)
+    mask[1:3, 2:5] = 1
+    regions = annotation_regions([mask], SPARSE)
+    np.testing.assert_array_equal(mask_of(annotation(*regions), label_map=SPARSE), mask)
+
+
 def test_nothing_is_said_of_a_slice_without_a_mask():
     _, target, below = random_masks(3)
     regions = annotation_regions([None, target, below], DENSE)

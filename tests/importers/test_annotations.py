@@ -10,6 +10,7 @@ from biosegment.errors import (
     LabelValuesError,
     ProjectNotFoundError,
     RegionError,
+    SettingsError,
 )
 from biosegment.labels import UNKNOWN, LabelMap
 from biosegment.labelstudio.client import LabelStudioClient
@@ -157,6 +158,18 @@ def test_rois_of_imagej_label_the_slices_they_are_on(made, client, tmp_path):
     volume[0, 5:9, 3:20] = 1
     for tile, mask in masks.items():
         np.testing.assert_array_equal(mask, volume[tile.roi.slices][0])
+    with pytest.raises(SettingsError, match="--at is not for ROIs"):
+        bring(LabelValues(), path=tmp_path / "set.zip", at=(0, 4, 4))
+
+
+def test_tiles_without_rois_can_stay_unknown(made, client, tmp_path):
+    imported, bring = made(pool=PoolPlan(tile_px=32))
+    roi = roifile.ImagejRoi.frompoints([[3, 5], [20, 5], [20, 9], [3, 9]], name="cell-1", z=1)
+    roifile.roiwrite(tmp_path / "one.zip", [roi], name=["a"])
+    assert bring(LabelValues(unknown=0), path=tmp_path / "one.zip").labelled == 1
+    ((tile, mask),) = annotated(client, imported.project_id).items()
+    assert (tile.z, tile.y, tile.x) == (1, 0, 0)
+    assert (np.count_nonzero(mask == 1), np.count_nonzero(mask == UNKNOWN)) == (68, 1024 - 68)
 
 
 def test_tiles_are_added_where_the_file_has_labels(made, client, truth):
