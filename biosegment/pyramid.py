@@ -76,7 +76,20 @@ def build(levels: Sequence[zarr.Array[Any]], number: int, z: int, *, labels: boo
     deep = 1 if fine.shape[0] == coarse.shape[0] else 2
     for rows in _bands(coarse):
         block = np.asarray(fine[deep * z : deep * (z + 1), 2 * rows.start : 2 * rows.stop])
-        coarse[z : z + 1, rows] = block[:1, ::2, ::2] if labels else _mean(block)[None]
+        coarse[z : z + 1, rows] = coarser(block, labels=labels)[None]
+
+
+def coarser(block: npt.NDArray[Any], *, labels: bool) -> npt.NDArray[Any]:
+    """Return a slice of the next level: half the rows and columns, what is odd at the edge counts.
+
+    Parameters
+    ----------
+    block : ndarray, shape (z, y, x)
+        Of the level before; one slice, or two that become one.
+    labels : bool
+        Keep the first value of each block instead of the mean, whose halves go up.
+    """
+    return block[0, ::2, ::2] if labels else _mean(block)
 
 
 def _bands(level: zarr.Array[Any]) -> Iterator[slice]:

@@ -7,8 +7,9 @@ as two. Voxels are raw, because Microscopy Image Browser reads no others of more
 Cannot be stored: names with other characters than letters, digits and underscores, or that begin
 with a digit. Another character becomes an underscore, and a name that is taken already gets a
 number: ``my label`` becomes ``my_label``. Where names were changed, an import of the labels needs
-``--map`` to tell what the values mean. Floats of 64 bits are refused, because Bio-Formats, which is
-in Fiji too, takes them for bytes.
+``--map`` to tell what the values mean. Numbered objects are materials up to the number 255, above
+it an array without materials. Floats of 64 bits are refused, because Bio-Formats, which is in Fiji
+too, takes them for bytes.
 
 References
 ----------
@@ -32,11 +33,14 @@ from typing import Any
 
 import numpy as np
 
-from exporters.base import LabelClass, Layer, VolumeWriter, writable_dtype
+from exporters.base import LabelClass, Layer, VolumeWriter, renamed, writable_dtype
+from exporters.extents import largest_value
+from exporters.object_colours import object_colour
 
 _NM_PER_UM = 1000
 _EXTERIOR = LabelClass(0, "Exterior", (0, 0, 0))
 _NAMELESS = (255, 255, 255)
+_MOST_OBJECTS = 255
 _TYPES = {
     "uint8": "byte",
     "uint16": "ushort",
@@ -53,13 +57,18 @@ class AmiraWriter(VolumeWriter):
     LABELS_SUFFIX = ".am"
     IMAGE_DTYPES = tuple(_TYPES)
 
+    def notices(self, labels: Layer) -> tuple[str, ...]:
+        """Return which names were changed."""
+        written = {each.value: name for name, each in _materials(labels.classes)}
+        return renamed((each.name, written[each.value]) for each in labels.classes)
+
     def _write(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
         if labels is None:
             assert image is not None
             _stream(path, image, writable_dtype(image.dtype, self.IMAGE_DTYPES), "Data", [])
         else:
             dtype = writable_dtype(labels.dtype, self.LABELS_DTYPES)
-            _stream(path, labels, dtype, "Labels", _materials(labels.classes))
+            _stream(path, labels, dtype, "Labels", _material_lines(labels))
 
 
 def _stream(
@@ -103,20 +112,35 @@ def _bounding_box(layer: Layer) -> str:
     return " ".join(f"0 {length:.10g}" for length in reversed(lengths))
 
 
-def _materials(classes: Sequence[LabelClass]) -> list[str]:
+def _material_lines(labels: Layer) -> list[str]:
+    classes = labels.classes
+    if not classes:
+        # Materials stand before the voxels.
+        if (largest := largest_value(labels)) > _MOST_OBJECTS:
+            return []
+        numbers = range(1, largest + 1)
+        classes = tuple(LabelClass(n, f"value_{n}", object_colour(n)) for n in numbers)
     lines = ["    Materials {"]
+    for name, each in _materials(classes):
+        colour = " ".join(f"{part / 255:.6g}" for part in each.colour)
+        lines += [f"        {name} {{", f"            Color {colour},"]
+        lines += [f"            Id {each.value}", "        }"]
+    return [*lines, "    }"]
+
+
+def _materials(classes: Sequence[LabelClass]) -> list[tuple[str, LabelClass]]:
+    """Return the materials with their names in the file, the first one being that of 0."""
     taken: set[str] = set()
     # Amira goes by their order, so a value that means nothing needs one, too.
     known = {each.value: each for each in classes}
     for value in range(1, max(known, default=0) + 1):
         known.setdefault(value, LabelClass(value, f"value_{value}", _NAMELESS))
+    named = []
     for each in (_EXTERIOR, *(known[value] for value in sorted(known))):
         name = _free_name(each.name, taken)
         taken.add(name)
-        colour = " ".join(f"{part / 255:.6g}" for part in each.colour)
-        lines += [f"        {name} {{", f"            Color {colour},"]
-        lines += [f"            Id {each.value}", "        }"]
-    return [*lines, "    }"]
+        named.append((name, each))
+    return named
 
 
 def _free_name(name: str, taken: set[str]) -> str:

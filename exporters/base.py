@@ -2,7 +2,7 @@
 
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,7 +45,7 @@ class Layer:
     window: tuple[float, float] = (0.0, 255.0)
     """Intensities to be shown as black and as white."""
     classes: tuple[LabelClass, ...] = ()
-    """What the values mean; none for intensities."""
+    """What the values mean; none for intensities, and for labels whose values number objects."""
 
     def planes(self, dtype: npt.DTypeLike = None) -> Iterator[npt.NDArray[Any]]:
         """Yield slice by slice, (y, x), from the first; of `dtype`, else of the layer's."""
@@ -63,7 +63,14 @@ class Layer:
 
 
 class VolumeWriter(ABC):
-    """Writes files of one format, slice by slice, so that a volume of any size fits in memory."""
+    """Writes files of one format, slice by slice, so that a volume of any size fits in memory.
+
+    Parameters
+    ----------
+    to_edit
+        Whether the labels are to be changed in another program and brought back. Then nothing is
+        made of them that would be out of date as soon as they are.
+    """
 
     IMAGE_SUFFIX: ClassVar[str | None] = None
     """Ending of a file with intensities; None if the format holds labels only."""
@@ -79,6 +86,26 @@ class VolumeWriter(ABC):
     """Types of intensities that the format, and the programs that read it, take."""
     LABELS_DTYPES: ClassVar[tuple[str, ...]] = ("uint8", "uint16")
     """Types of label values, the smallest first."""
+    COMES_BACK: ClassVar[bool] = True
+    """Whether label values can be read from such a file again, voxel by voxel."""
+
+    def __init__(self, *, to_edit: bool = False) -> None:
+        self.to_edit = to_edit
+
+    def labels_suffix(self, labels: Layer) -> str:
+        """Return the ending of a file with these labels; nothing is read."""
+        return self.LABELS_SUFFIX
+
+    def labels_dtypes(self, labels: Layer) -> tuple[str, ...]:
+        """Return the types that values of such labels may have; nothing is read."""
+        return self.LABELS_DTYPES
+
+    def notices(self, labels: Layer) -> tuple[str, ...]:
+        """Return what the format does to such labels that the user has to know; nothing is read.
+
+        Each is a sentence without its full stop.
+        """
+        return ()
 
     def write(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
         """Write a file, or a folder, that is whole or not there at all; replaces what is there.
@@ -117,7 +144,7 @@ class VolumeWriter(ABC):
         if image is not None:
             self._check_dtype(path, image, self.IMAGE_DTYPES)
         if labels is not None:
-            self._check_dtype(path, labels, self.LABELS_DTYPES)
+            self._check_dtype(path, labels, self.labels_dtypes(labels))
 
     @abstractmethod
     def _write(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
@@ -140,6 +167,20 @@ def writable_dtype(dtype: npt.DTypeLike, allowed: tuple[str, ...]) -> np.dtype[A
     if str(np.dtype(dtype)) in allowed:
         return np.dtype(dtype)
     return next((np.dtype(name) for name in allowed if np.can_cast(dtype, name, "safe")), None)
+
+
+def renamed(names: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return what to tell of names of classes, each with what stands for it in the file.
+
+    Examples
+    --------
+    >>> renamed([("my label", "my_label"), ("ER", "ER")])
+    ('Names that the format cannot hold were changed: "my label" is "my_label"',)
+    """
+    changed = [f'"{name}" is "{written}"' for name, written in names if name != written]
+    if not changed:
+        return ()
+    return (f"Names that the format cannot hold were changed: {', '.join(changed)}",)
 
 
 @contextmanager

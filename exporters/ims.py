@@ -1,8 +1,10 @@
 """Imaris 5.5 files (.ims): intensities and labels as channels of one file.
 
-Channel 0 has the intensities, the next one the label values, from which Imaris makes surfaces. All
-channels have one type, the smallest that holds both. Lengths are micrometres; edges are 1, without
-a unit, where the voxel size is unknown. What labels mean stands in the description of their
+Channel 0 has the intensities, the next one the label values. Imaris makes a surface of a channel,
+so one of each class follows, 255 where it is and 0 elsewhere, with its name and colour; not of
+numbered objects, nor of more than 50 classes, nor where labels are to be changed and brought back.
+All channels have one type, the smallest that holds both. Lengths are micrometres; edges are 1,
+without a unit, where the voxel size is unknown. What labels mean stands in the description of their
 channel, such as ``1 mitochondria, 2 vesicles``; up to the value 255 they have their colours.
 
 Cannot be stored: numbers that are not finite, which become 0; the time of recording, for which
@@ -22,13 +24,17 @@ Examples
 b'4'
 """
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import biosegment
-from exporters.base import Layer, VolumeWriter, writable_dtype
+from biosegment.geometry import Roi
+from exporters.base import LabelClass, Layer, VolumeWriter, writable_dtype
 from exporters.hdf5_file import new_hdf5
 from exporters.ims_levels import number, text, write_channel
 
@@ -37,6 +43,7 @@ _NM_PER_UM = 1000
 _LONGEST = 1024
 _COLOURS = 256
 _WHITE = (255, 255, 255)
+_MOST_CLASSES, _INSIDE = 50, 255
 _NO_TIME = "1970-01-01 00:00:00"
 
 
@@ -58,9 +65,27 @@ class ImsWriter(VolumeWriter):
             for channel, layer in enumerate(layers):
                 is_labels = layer is labels
                 span = write_channel(file, channel, layer, dtype, check, labels=is_labels)
-                colours = _label_colours(layer, span) if is_labels else _grey(layer)
-                group = file["DataSetInfo"].create_group(f"Channel {channel}")
-                _put(group, _channel(layer) | colours)
+                colours = _label_colours(layer, span) if is_labels else _one_colour(layer, _WHITE)
+                _put(_info(file, channel), _channel(layer) | colours)
+            alone = () if labels is None or self.to_edit else _classes(labels)
+            for channel, (each, layer) in enumerate(alone, start=len(layers)):
+                write_channel(file, channel, layer, dtype, check, labels=True)
+                _put(_info(file, channel), _channel(layer) | _one_colour(layer, each.colour))
+
+
+def _info(file: Any, channel: int) -> Any:  # noqa: ANN401 (h5py has no types)
+    return file["DataSetInfo"].create_group(f"Channel {channel}")
+
+
+def _classes(labels: Layer) -> Iterator[tuple[LabelClass, Layer]]:
+    """Yield where each class is."""
+    if len(labels.classes) <= _MOST_CLASSES:
+        for each in labels.classes:
+
+            def read(roi: Roi, value: int = each.value) -> npt.NDArray[Any]:
+                return np.where(labels.read(roi) == value, np.uint8(_INSIDE), np.uint8(0))
+
+            yield each, replace(labels, name=each.name, classes=(), window=(0, _INSIDE), read=read)
 
 
 def _write_root(file: Any) -> None:  # noqa: ANN401 (h5py has no types)
@@ -112,8 +137,9 @@ def _channel(layer: Layer) -> dict[str, str]:
     }
 
 
-def _grey(layer: Layer) -> dict[str, str]:
-    return {"ColorMode": "BaseColor", "Color": _colour(_WHITE), "ColorRange": _range(*layer.window)}
+def _one_colour(layer: Layer, colour: tuple[int, int, int]) -> dict[str, str]:
+    shown = _range(*layer.window)
+    return {"ColorMode": "BaseColor", "Color": _colour(colour), "ColorRange": shown}
 
 
 def _label_colours(layer: Layer, span: tuple[float, float]) -> dict[str, str]:
@@ -126,6 +152,8 @@ def _label_colours(layer: Layer, span: tuple[float, float]) -> dict[str, str]:
     for each in layer.classes:
         table[each.value] = each.colour
     return {
+        # Bio-Formats, which is in Fiji too, opens no file where only some channels have it.
+        "Color": _colour(_WHITE),
         "ColorMode": "TableColor",
         "ColorTable": "".join(f"{_colour(entry)} " for entry in table),
         "ColorTableLength": str(_COLOURS),

@@ -4,15 +4,15 @@ No more is in memory than a row of blocks, and of coarser levels no more than a 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from biosegment.geometry import Roi
 from exporters.base import Layer
+from exporters.blocks import boxes, slabs
 
 _GZIP = 2
 _BLOCK_BYTES = 2**20
@@ -20,7 +20,6 @@ _SMALLEST_SIDE, _LARGEST_SIDE = 64, 256
 # Graphics boards want square slices of a block, and more than two of them.
 _SMALLEST_DEPTH = 4
 _COARSEST_BYTES = 2**20
-_BUFFER_BYTES = 2**28
 _BINS = 256
 
 
@@ -127,18 +126,11 @@ def _fill(
     check: Callable[[], None],
 ) -> tuple[float, float]:
     """Write the full resolution, and return its smallest and largest value."""
-    depth, height, width = layer.shape
     deep, side, _ = data.chunks
-    # A source gives slices one by one, and a block that is written twice is compressed twice.
-    rows = max(1, _BUFFER_BYTES // (deep * side * width * data.dtype.itemsize)) * side
     ends = []
-    for z, y in product(range(0, depth, deep), range(0, height, rows)):
-        slices, high = range(z, min(z + deep, depth)), min(rows, height - y)
-        block = np.empty((len(slices), high, width), data.dtype)
-        for place, each in enumerate(slices):
-            block[place] = layer.read(Roi(each, y, 0, 1, high, width))[0]
+    for place, block in slabs(layer, deep, side, data.dtype):
         np.nan_to_num(block, copy=False, posinf=0, neginf=0)
-        data[z : z + len(slices), y : y + high, :width] = block
+        data[(*place, slice(0, layer.shape[2]))] = block
         check()
         ends += [float(block.min()), float(block.max())]
     return min(ends), max(ends)
@@ -154,7 +146,7 @@ def _reduce(
 ) -> None:
     """Make a level of the one before; what is left over at the far end of an axis is cut off."""
     factors = [1 if size == most else 2 for size, most in zip(shape, fine_shape, strict=True)]
-    for box in _boxes(shape, coarse.chunks):
+    for box in boxes(shape, coarse.chunks):
         block = fine[
             tuple(
                 slice(factor * part.start, factor * part.stop)
@@ -188,17 +180,7 @@ def _describe(group: Any, shape: tuple[int, int, int], span: tuple[float, float]
     group.attrs["HistogramMax"] = text(number(high))
     scale = (_BINS - 1) / (high - low) if high > low else 0.0
     counts = np.zeros(_BINS, np.int64)
-    for box in _boxes(shape, data.chunks):
+    for box in boxes(shape, data.chunks):
         bins = ((data[box] - low) * scale).astype(np.intp)
         counts += np.bincount(bins.ravel(), minlength=_BINS)
     group.create_dataset("Histogram", data=counts.astype(np.uint64))
-
-
-def _boxes(shape: Sequence[int], blocks: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    """Yield a volume block by block, without padding."""
-    steps = [range(0, size, step) for size, step in zip(shape, blocks, strict=True)]
-    for corner in product(*steps):
-        yield tuple(
-            slice(first, min(first + step, size))
-            for first, step, size in zip(corner, blocks, shape, strict=True)
-        )

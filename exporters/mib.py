@@ -4,6 +4,9 @@ Names and colours of materials stand in the order of their values. The box is in
 goes from the centre of the first voxel to that of the last one; an axis of one slice counts as two.
 There is none where the voxel size is unknown. Axes are y, x, z, as MATLAB has them.
 
+Objects that are numbered by 16 or 32 bits make a model of that many materials, which the program
+calls by their numbers.
+
 Cannot be stored: intensities, which the program reads from TIFF, and labels of 2 GiB and more. The
 whole volume has to be in memory, about three times while it is compressed.
 
@@ -32,18 +35,22 @@ import scipy.io
 
 from biosegment.errors import ExportError
 from exporters.base import LabelClass, Layer, VolumeWriter, writable_dtype
+from exporters.object_colours import object_colours
 
 MOST_BYTES = 2**31 - 1
 """Of a variable in a MATLAB file of version 5."""
 _NM_PER_UM = 1000
 _FEW_MATERIALS = 63
 _NAMELESS = (255, 255, 255)
+# The program itself names two of many materials, and gives colours to so many.
+_NAMED_OBJECTS, _COLOURED_OBJECTS = 2, 65535
 
 
 class MibWriter(VolumeWriter):
     """Writes models of Microscopy Image Browser."""
 
     LABELS_SUFFIX = ".model"
+    LABELS_DTYPES = ("uint8", "uint16", "uint32")
 
     def check(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
         """Raise ExportError also if the model is too large."""
@@ -57,13 +64,13 @@ class MibWriter(VolumeWriter):
     def _write(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
         assert labels is not None
         model = _gathered(labels, writable_dtype(labels.dtype, self.LABELS_DTYPES))
-        materials = _materials(labels, model)
+        names, colours = _materials(labels, model)
         variables: dict[str, Any] = {
             "mibModel": model,
             "modelVariable": "mibModel",
-            "modelMaterialNames": np.array([each.name for each in materials], object)[:, None],
-            "modelMaterialColors": np.array([each.colour for each in materials], float) / 255,
-            "modelType": _model_type(model.dtype, len(materials)),
+            "modelMaterialNames": np.array(names, object)[:, None],
+            "modelMaterialColors": np.array(colours, float) / 255,
+            "modelType": _model_type(model.dtype, len(names)),
         }
         if labels.voxel_size:
             variables["BoundingBox"] = _bounding_box(labels)
@@ -80,17 +87,24 @@ def _gathered(layer: Layer, dtype: np.dtype[Any] | None) -> npt.NDArray[Any]:
     return model
 
 
-def _materials(layer: Layer, model: npt.NDArray[Any]) -> list[LabelClass]:
-    """Return the classes at the places of their values, from 1.
+def _materials(layer: Layer, model: npt.NDArray[Any]) -> tuple[list[str], npt.NDArray[np.uint8]]:
+    """Return names and colours of the values from 1.
 
     Up to 255 the program wants one for every value that occurs.
     """
+    is_small = model.dtype.itemsize == 1
+    if not layer.classes:
+        named = int(model.max()) if is_small else _NAMED_OBJECTS
+        coloured = named if is_small else _COLOURED_OBJECTS
+        names = [str(value) for value in range(1, named + 1)]
+        return names, object_colours(np.arange(1, coloured + 1))
     known = {each.value: each for each in layer.classes}
-    occurs = int(model.max()) if model.dtype.itemsize == 1 else 0
-    return [
+    occurs = int(model.max()) if is_small else 0
+    classes = [
         known.get(value, LabelClass(value, str(value), _NAMELESS))
         for value in range(1, max([occurs, *known]) + 1)
     ]
+    return [each.name for each in classes], np.array([each.colour for each in classes], np.uint8)
 
 
 def _model_type(dtype: np.dtype[Any], materials: int) -> float:

@@ -3,7 +3,8 @@
 An object is what hangs together in a slice and has one value. It is called after its class and
 numbered, ``mitochondria-12``, has the colour of its class, and lies on its slice of the stack.
 Outlines go along the edges of pixels, so that the area in ImageJ is the number of pixels. An object
-with holes is a composite ROI.
+with holes is a composite ROI. Where values number objects, all that has a number in a slice is one
+ROI, called after it and the slice, ``17-4``.
 
 Cannot be stored: intensities, voxel sizes, classes that do not occur.
 
@@ -27,7 +28,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +36,15 @@ from roifile import ROI_OPTIONS, ROI_TYPE, ImagejRoi
 from skimage.measure import find_contours, regionprops
 from skimage.measure import label as connected
 
-from exporters.base import LabelClass, Layer, VolumeWriter
+from exporters.base import LabelClass, Layer, VolumeWriter, renamed
+from exporters.extents import plane_boxes
+from exporters.object_colours import object_colour
 
 Outline = npt.NDArray[np.intp]
 """Corners x, y of a closed polygon, shape (N, 2); each edge is one straight line."""
 _MOVE, _LINE, _CLOSE = 0.0, 1.0, 4.0
 _NAMELESS, _OPAQUE = (255, 255, 255), 255
+_Colour: TypeAlias = tuple[int, int, int]
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -48,22 +52,46 @@ class RoiWriter(VolumeWriter):
     """Writes sets of ROIs."""
 
     LABELS_SUFFIX = ".zip"
+    LABELS_DTYPES = ("uint8", "uint16", "uint32")
+
+    def notices(self, labels: Layer) -> tuple[str, ...]:
+        """Return which names were changed."""
+        return renamed((each.name, _file_name(each.name)) for each in labels.classes)
 
     def _write(self, path: Path, image: Layer | None, labels: Layer | None) -> None:
         assert labels is not None
-        classes = {each.value: each for each in labels.classes}
-        counts: Counter[str] = Counter()
+        found = _of_classes(labels) if labels.classes else _of_objects(labels)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            for z, plane in enumerate(labels.planes()):
-                for value, outlines in _objects(plane):
-                    known = classes.get(value, LabelClass(value, f"value {value}", _NAMELESS))
-                    # ImageJ lists ROIs by the names of files.
-                    name = re.sub(r"[/\\]", "_", known.name)
-                    counts[name] += 1
-                    roi = _roi(outlines, f"{name}-{counts[name]}", z)
-                    roi.stroke_color = bytes([_OPAQUE, *known.colour])
-                    entry = zipfile.ZipInfo(f"{roi.name}.roi", _DATE)
-                    archive.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
+            for roi, colour in found:
+                roi.stroke_color = bytes([_OPAQUE, *colour])
+                entry = zipfile.ZipInfo(f"{roi.name}.roi", _DATE)
+                archive.writestr(entry, roi.tobytes(), zipfile.ZIP_DEFLATED)
+
+
+def _of_classes(labels: Layer) -> Iterator[tuple[ImagejRoi, _Colour]]:
+    """Yield a ROI of each object, numbered by class."""
+    classes = {each.value: each for each in labels.classes}
+    counts: Counter[str] = Counter()
+    for z, plane in enumerate(labels.planes()):
+        for value, found in _objects(plane):
+            known = classes.get(value, LabelClass(value, f"value {value}", _NAMELESS))
+            name = _file_name(known.name)
+            counts[name] += 1
+            yield _roi(found, f"{name}-{counts[name]}", z), known.colour
+
+
+def _of_objects(labels: Layer) -> Iterator[tuple[ImagejRoi, _Colour]]:
+    """Yield a ROI of each value in each slice."""
+    for z, plane in enumerate(labels.planes()):
+        for value, rows, columns in plane_boxes(plane):
+            corner = np.array([columns.start, rows.start])
+            found = [each + corner for each in outlines(plane[rows, columns] == value)]
+            yield _roi(found, f"{value}-{z + 1}", z), object_colour(value)
+
+
+def _file_name(name: str) -> str:
+    # ImageJ lists ROIs by the names of files.
+    return re.sub(r"[/\\]", "_", name)
 
 
 def _objects(plane: npt.NDArray[Any]) -> Iterator[tuple[int, list[Outline]]]:

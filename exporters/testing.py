@@ -10,6 +10,7 @@
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,6 +66,36 @@ class WriterContract(ABC):
             self._check_size(size)
             if self.keeps_names:
                 assert self.names(path) == {each.value: each.name for each in CLASSES}
+
+    def test_instances_survive(self, tmp_path: Path) -> None:
+        """Hundreds of values that number objects, of every type that the format takes for them."""
+        for dtype in ("uint16", "uint32"):
+            objects = example_instances(dtype)
+            layer = layer_of(objects, name="labels")
+            if dtype not in self.writer().labels_dtypes(layer):
+                with pytest.raises(ExportError, match=dtype):
+                    self._write(tmp_path, None, layer)
+                continue
+            found, size = self.labels(self._write(tmp_path, None, layer))
+            np.testing.assert_array_equal(found, objects)
+            assert np.can_cast(dtype, found.dtype, "safe")
+            self._check_size(size)
+
+    def test_a_name_survives_or_its_change_is_told(self, tmp_path: Path) -> None:
+        """No class is called otherwise in silence."""
+        if not self.keeps_names:
+            return
+        odd = ("my label", "2/b", "a: b")
+        classes = tuple(replace(each, name=name) for each, name in zip(CLASSES, odd, strict=True))
+        layer = layer_of(example_labels("uint8"), classes)
+        found = self.names(self._write(tmp_path, None, layer))
+        told = " ".join(self.writer().notices(layer))
+        assert self.writer().notices(layer_of(example_labels("uint8"), CLASSES)) == ()
+        for each in classes:
+            if found[each.value] == each.name:
+                assert f'"{each.name}"' not in told
+            else:
+                assert f'"{each.name}" is "{found[each.value]}"' in told
 
     def test_intensities_survive(self, tmp_path: Path) -> None:
         """Every type that the format takes, and those that fit into one of them."""
@@ -131,7 +162,7 @@ class WriterContract(ABC):
         np.testing.assert_array_equal(self.labels(path)[0], example_labels("uint8"))
 
     def _write(self, folder: Path, image: Layer | None, labels: Layer | None) -> Path:
-        suffix = self.writer.LABELS_SUFFIX if labels else self.writer.IMAGE_SUFFIX
+        suffix = self.writer().labels_suffix(labels) if labels else self.writer.IMAGE_SUFFIX
         path = folder / f"stack{suffix}"
         self.writer().write(path, image, labels)
         return path
@@ -148,14 +179,15 @@ def layer_of(
     array: npt.NDArray[Any],
     classes: tuple[LabelClass, ...] = (),
     voxel_size: VoxelSize | None = VOXEL_SIZE,
+    name: str | None = None,
 ) -> Layer:
-    """Return an array in memory, (z, y, x), as a layer."""
+    """Return an array in memory, (z, y, x), as a layer; labels are recognised by their classes."""
     depth, height, width = array.shape
 
     def read(roi: Roi) -> npt.NDArray[Any]:
         return array[roi.slices]
 
-    name = "labels" if classes else "image"
+    name = name or ("labels" if classes else "image")
     return Layer(name, (depth, height, width), array.dtype, voxel_size, read, classes=classes)
 
 
@@ -174,4 +206,16 @@ def example_labels(dtype: str) -> npt.NDArray[Any]:
     labels[(y > 20) & (x > 45 - z)] = 2
     labels[3] = 0
     result: npt.NDArray[Any] = labels.astype(dtype)
+    return result
+
+
+def example_instances(dtype: str) -> npt.NDArray[Any]:
+    """Return the numbers of 336 objects of SHAPE, with background between rows of them.
+
+    Those of 32 bits are too large for 16.
+    """
+    z, y, x = np.indices(SHAPE)
+    numbers = 1 + z // 2 * 112 + y // 5 * 14 + x // 4
+    numbers[y % 5 == 0] = 0
+    result: npt.NDArray[Any] = (numbers * (1000 if dtype == "uint32" else 1)).astype(dtype)
     return result

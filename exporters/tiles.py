@@ -54,7 +54,7 @@ def export_tiles(
     predictor: Callable[[Json], Predict | None],
     settings: Settings,
     report: Report,
-) -> TileExport:
+) -> tuple[TileExport, tuple[str, ...]]:
     """Write the tiles that are to be labelled next, and the labels to begin with.
 
     Parameters
@@ -70,11 +70,18 @@ def export_tiles(
     report
         Told of stages and progress.
 
+    Returns
+    -------
+    TileExport
+        What stands in ``tiles.json``.
+    tuple of str
+        What the user has to know of the files: sentences without their full stops.
+
     Raises
     ------
     SettingsError
-        If the format is unknown, the folder holds an export or cannot be made, no task is left to
-        label, or a chosen one is labelled.
+        If the format is unknown or one that labels do not come back from, the folder holds an
+        export or cannot be made, no task is left to label, or a chosen one is labelled.
     ExportError
         If the format cannot hold such a volume.
     DiskFullError
@@ -82,7 +89,7 @@ def export_tiles(
     BioSegmentError
         When Label Studio refuses.
     """
-    writer = writer_named(plan.format)
+    writer = writer_named(plan.format, to_edit=True)
     if (folder / TILES_FILE).exists():
         raise SettingsError("--out", f"is {folder}, which holds exported tiles: name another one")
     with LabelStudioClient(settings) as client:
@@ -97,16 +104,19 @@ def export_tiles(
     store = VolumeStore.open(settings.data_root, volume)
     label_map = LabelMap.from_config(project["label_config"])
     export = _Export(store, label_map, plan, writer, folder, predictor(project))
-    tiles = []
+    tiles: list[ExportedTile] = []
+    notices: dict[str, None] = {}
     for done, task in enumerate(chosen):
         report("writing tiles", done, len(chosen))
-        tiles.append(export.write(task))
+        tile, told = export.write(task)
+        tiles.append(tile)
+        notices |= dict.fromkeys(told)
     report("writing tiles", len(chosen), len(chosen))
     classes = {each.value: each.name for each in export.classes}
     place = (export.writer.LABELS_DATASET, export.writer.LABELS_CHANNEL)
     result = TileExport(project["id"], volume, classes, *place, tuple(tiles))
     result.write(folder)
-    return result
+    return result, tuple(notices)
 
 
 def _next(client: LabelStudioClient, project_id: int, volume: str, count: int) -> list[Json]:
@@ -149,16 +159,15 @@ class _Export:
         """The project's classes but background; their values are those of masks."""
         return label_classes(self.label_map.names[1:], self.label_map.colours[1:])
 
-    def write(self, task: Json) -> ExportedTile:
+    def write(self, task: Json) -> tuple[ExportedTile, tuple[str, ...]]:
         tile = tile_of(task)
         shown = self._shown(task, tile)
         region = Roi(shown[0].z, tile.y, tile.x, len(shown), tile.height, tile.width)
         name = f"task{task['id']}_z{tile.z:05}_y{tile.y:06}_x{tile.x:06}"
         image, labels = self._image(region), self._labels(shown, region)
-        files = out_files(self.writer, self.folder, name, image, labels)
-        write_files(files)
-        path = files[0].path
-        return ExportedTile(task["id"], path.name, region, digest(path))
+        written = write_files(out_files(self.writer, self.folder, name, image, labels))
+        path = written.paths[0]
+        return ExportedTile(task["id"], path.name, region, digest(path)), written.notices
 
     def _shown(self, task: Json, tile: Tile) -> list[Tile]:
         if self.plan.context is None:

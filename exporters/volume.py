@@ -16,7 +16,7 @@ from biosegment.linked import LinkedArray
 from biosegment.progress import Report
 from biosegment.store import VolumeStore
 from exporters.base import LabelClass, Layer, VolumeWriter
-from exporters.write import OutFile, label_classes, out_files, write_files, writer_named
+from exporters.write import OutFile, Written, label_classes, out_files, write_files, writer_named
 
 NO_LABELS: Final = "none"
 """Stands for no label image."""
@@ -42,7 +42,7 @@ class VolumePlan:
     """Whether files that are there already may go."""
 
 
-def export_volume(plan: VolumePlan, folder: Path, data_root: Path, report: Report) -> list[Path]:
+def export_volume(plan: VolumePlan, folder: Path, data_root: Path, report: Report) -> Written:
     """Write a volume and a label image of it, slice by slice.
 
     Files are called after the volume, and after region and level where these are not all of it. All
@@ -61,7 +61,7 @@ def export_volume(plan: VolumePlan, folder: Path, data_root: Path, report: Repor
 
     Returns
     -------
-    list of Path
+    Written
         What was written, labels first.
 
     Raises
@@ -83,8 +83,7 @@ def export_volume(plan: VolumePlan, folder: Path, data_root: Path, report: Repor
     )
     files = out_files(export.writer, folder, export.stem, *export.layers())
     _check_places(files, folder, export)
-    write_files(files)
-    return [file.path for file in files]
+    return write_files(files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +189,9 @@ def _counted(layer: Layer, stage: str, report: Report) -> Layer:
 def _check_places(files: Sequence[OutFile], folder: Path, export: _Export) -> None:
     """Raise SettingsError where writing would replace what must stay."""
     store, writer = export.store, export.writer
-    if folder.name.endswith((writer.LABELS_SUFFIX, writer.IMAGE_SUFFIX or writer.LABELS_SUFFIX)):
+    # Endings of folders, such as _png, may well be those of another one.
+    suffixes = [each for each in (writer.LABELS_SUFFIX, writer.IMAGE_SUFFIX) if each]
+    if folder.name.endswith(tuple(each for each in suffixes if each.startswith("."))):
         reason = (
             f"is {folder}, a file by its name: name a folder, files are called after the volume"
         )

@@ -28,17 +28,37 @@ class OutFile:
     labels: Layer | None
 
 
-def writer_named(format: str) -> VolumeWriter:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written, and what the user has to know of it."""
+
+    paths: tuple[Path, ...]
+    """Files, and folders that count as one."""
+    notices: tuple[str, ...]
+    """Sentences without their full stops."""
+
+
+def writer_named(format: str, *, to_edit: bool = False) -> VolumeWriter:
     """Return the writer of a format.
+
+    Parameters
+    ----------
+    format
+        Its name.
+    to_edit
+        Whether the labels are to be changed in another program and brought back.
 
     Raises
     ------
     SettingsError
-        If there is none.
+        If there is none, or labels cannot be brought back from it.
     """
     if format not in WRITERS:
         raise SettingsError("--format", f"is one of {', '.join(WRITERS)}, not {format}")
-    return WRITERS[format]()
+    if to_edit and not WRITERS[format].COMES_BACK:
+        reason = f"is {format}, from which labels cannot be brought back: choose another one"
+        raise SettingsError("--format", reason)
+    return WRITERS[format](to_edit=to_edit)
 
 
 def out_files(
@@ -52,7 +72,7 @@ def out_files(
         return [OutFile(folder / f"{stem}{writer.LABELS_SUFFIX}", writer, image, labels)]
     files = []
     if labels:
-        path = folder / f"{stem}_labels{writer.LABELS_SUFFIX}"
+        path = folder / f"{stem}_labels{writer.labels_suffix(labels)}"
         files.append(OutFile(path, writer, None, labels))
     if image:
         other = writer if writer.IMAGE_SUFFIX is not None else WRITERS[IMAGE_FORMAT]()
@@ -61,7 +81,7 @@ def out_files(
     return files
 
 
-def write_files(files: Sequence[OutFile]) -> None:
+def write_files(files: Sequence[OutFile]) -> Written:
     """Write files, or none of them: they move to their places together, whose folders are made.
 
     Raises
@@ -80,6 +100,8 @@ def write_files(files: Sequence[OutFile]) -> None:
     with ExitStack() as together:
         for file in files:
             together.enter_context(file.writer.written(file.path, file.image, file.labels))
+    notices = [each for file in files if file.labels for each in file.writer.notices(file.labels)]
+    return Written(tuple(file.path for file in files), tuple(notices))
 
 
 def _make(folder: Path) -> None:

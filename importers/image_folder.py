@@ -4,8 +4,9 @@ Natural order puts ``s2.png`` before ``s10.png``; gaps in the numbering are told
 of other kinds in the folder are ignored. A single PNG or JPEG file is a volume of one slice.
 Colour samples count as channels. Palette images give their indices, which is what labels mean.
 
-Only slices by Zeiss Atlas know how far apart they lie; of others, no voxel size can be told. PNG
-colours of 16 bits are not read.
+Only slices by Zeiss Atlas know how far apart they lie; of others, no voxel size can be told unless
+``volume.json`` beside them does, which an export as PNG writes. PNG colours of 16 bits are not
+read.
 
 Examples
 --------
@@ -35,6 +36,7 @@ from biosegment.errors import UnreadableFileError
 from biosegment.geometry import Roi
 from importers.base import Choice, VolumeInfo, VolumeReader, describe_shape
 from importers.damage import explain_damage
+from importers.folder_facts import FolderFacts
 from importers.slice_numbers import number_notices
 from importers.tiff import TiffReader
 from importers.tiff_checks import check_compression
@@ -131,12 +133,14 @@ def _describe(files: tuple[Path, ...]) -> VolumeInfo:
         depths.append(other_scale.depth if other_scale else None)
     distance, distance_notices = slice_distance(depths)
     told = scale.notices if scale else ()
+    facts = FolderFacts.of(files[0].parent)
     if scale and distance:
         scale = replace(scale, z=distance)
     return replace(
         first,
         shape=(len(files), *first.shape[1:]),
-        voxel_size=scale.voxel_size if scale else None,
+        voxel_size=(scale.voxel_size if scale else None) or facts.voxel_size,
+        label_names=facts.label_names,
         files=files,
         notices=(
             *number_notices([file.name for file in files]),

@@ -41,6 +41,9 @@ class OmeImage:
             return None
         # Of several, the specification calls the first one the default.
         multiscale = ome["multiscales"][0]
+        if any("transform" in level for level in multiscale["datasets"]):
+            # OpenOrganelle's, whose levels tell axes and scales themselves.
+            return None
         axes = [
             {"name": axis} if isinstance(axis, str) else axis
             for axis in multiscale.get("axes", LETTERS)

@@ -29,9 +29,11 @@ LABELS = ("mitochondria", "vesicle")
 IMAGES = {
     "hdf5": Choice(dataset="image"),
     "ims": Choice(channel=0),
+    "n5": Choice(dataset="image/s0"),
     "ome_zarr": Choice(dataset="0"),
 }
 """Where the intensities are in files that hold the labels, too."""
+FORMATS = [name for name in WRITERS if WRITERS[name].COMES_BACK]
 
 
 def quiet(*_):
@@ -86,7 +88,7 @@ def expected(stack, tile):
 
 def export(stack, project, folder, **changes):
     plan = replace(TilePlan(str(project), "tiff", 2), **changes)
-    return export_tiles(plan, folder, lambda _: proposed, stack.settings, quiet)
+    return export_tiles(plan, folder, lambda _: proposed, stack.settings, quiet)[0]
 
 
 def bring_back(stack, project, folder, **changes):
@@ -104,7 +106,7 @@ def annotated(stack, project, tasks):
     return masks
 
 
-@pytest.mark.parametrize("name", [*WRITERS])
+@pytest.mark.parametrize("name", FORMATS)
 def test_labels_come_back_pixel_for_pixel(stack, project, tmp_path, name):
     out = tmp_path / "out"
     exported = export(stack, project, out, format=name, context=1)
@@ -117,7 +119,7 @@ def test_labels_come_back_pixel_for_pixel(stack, project, tmp_path, name):
         np.testing.assert_array_equal(mask, expected(stack, tile))
 
 
-@pytest.mark.parametrize("name", [*WRITERS])
+@pytest.mark.parametrize("name", FORMATS)
 def test_intensities_lie_beside_the_labels(stack, project, tmp_path, name):
     (tile,) = export(stack, project, tmp_path / "out", format=name, count=1, context=1).tiles
     files = {path.name for path in (tmp_path / "out").iterdir()} - {"tiles.json"}
@@ -129,6 +131,13 @@ def test_intensities_lie_beside_the_labels(stack, project, tmp_path, name):
             np.random.default_rng(0).integers(0, 256, SHAPE, "uint8")[tile.region.slices],
         )
         assert reader.info.voxel_size.zyx == pytest.approx((40, 5, 4))
+
+
+def test_formats_that_do_not_come_back_are_refused(stack, project, tmp_path):
+    for name in set(WRITERS) - set(FORMATS):
+        with pytest.raises(SettingsError, match=f"{name}, from which labels cannot be brought"):
+            export(stack, project, tmp_path / "out", format=name)
+    assert not (tmp_path / "out").exists()
 
 
 def test_only_what_was_changed_becomes_an_annotation(stack, project, tmp_path):

@@ -8,7 +8,14 @@ from biosegment.errors import ExportError
 from biosegment.geometry import VoxelSize
 from exporters.amira import AmiraWriter
 from exporters.base import LabelClass
-from exporters.testing import CLASSES, WriterContract, example, example_labels, layer_of
+from exporters.testing import (
+    CLASSES,
+    WriterContract,
+    example,
+    example_instances,
+    example_labels,
+    layer_of,
+)
 
 DTYPES = {
     "byte": "<u1",
@@ -83,6 +90,17 @@ def test_values_without_a_class_have_a_material_for_amira_counts_them(tmp_path):
     assert found == [
         ("Exterior", 0), ("value_1", 1), ("vesicle", 2), ("value_3", 3), ("cell", 4)
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_numbered_objects_are_materials_as_long_as_they_are_few(tmp_path, dtype):
+    path = tmp_path / "a.am"
+    AmiraWriter().write(path, None, layer_of(3 * example_labels(dtype), name="labels"))
+    found = [(name, value) for name, _, value in materials(path)]
+    assert found == [("Exterior", 0), *((f"value_{n}", n) for n in range(1, 7))]
+    assert len({colour for _, colour, _ in materials(path)}) == 7
+    AmiraWriter().write(path, None, layer_of(example_instances("uint16"), name="labels"))
+    assert "Materials" not in header_of(path)[0]
 
 
 def test_materials_have_colours(tmp_path):

@@ -34,14 +34,19 @@ def channel(file, number, level=0):
     return group["Data"][:depth, :height, :width]
 
 
-def last_channel(file):
-    return len(file["DataSet/ResolutionLevel 0/TimePoint 0"]) - 1
+def names_of_channels(file):
+    count = len(file["DataSet/ResolutionLevel 0/TimePoint 0"])
+    return [texts(file[f"DataSetInfo/Channel {number}"])["Name"] for number in range(count)]
+
+
+def labels_channel(file):
+    return names_of_channels(file).index("labels")
 
 
 def read(path, number=None):
-    """Return voxels of a channel, the last one if none is named, and the voxel size."""
+    """Return voxels of a channel, that of the labels if none is named, and the voxel size."""
     with h5py.File(path) as file:
-        volume = channel(file, last_channel(file) if number is None else number)
+        volume = channel(file, labels_channel(file) if number is None else number)
         image = texts(file["DataSetInfo/Image"])
     assert [int(image[axis]) for axis in "ZYX"] == list(volume.shape)
     extents = [float(image[f"ExtMax{axis}"]) - float(image[f"ExtMin{axis}"]) for axis in "210"]
@@ -52,9 +57,9 @@ def read(path, number=None):
     return volume, VoxelSize(*(1000 * edge for edge in edges))
 
 
-def write(tmp_path, image, labels=None):
+def write(tmp_path, image, labels=None, **options):
     path = tmp_path / "stack.ims"
-    ImsWriter().write(path, image, labels)
+    ImsWriter(**options).write(path, image, labels)
     return h5py.File(path)
 
 
@@ -69,7 +74,7 @@ class TestImsWriter(WriterContract):
 
     def names(self, path):
         with h5py.File(path) as file:
-            description = texts(file[f"DataSetInfo/Channel {last_channel(file)}"])["Description"]
+            description = texts(file[f"DataSetInfo/Channel {labels_channel(file)}"])["Description"]
         parts = (part.split(" ", 1) for part in description.split(", "))
         return {int(value): name for value, name in parts}
 
@@ -141,6 +146,34 @@ def test_labels_have_the_colours_of_their_classes(tmp_path):
         assert texts(file["DataSetInfo/Channel 0"])["Color"] == "1.000 1.000 1.000"
 
 
+@pytest.mark.parametrize(
+    ("image", "stored"), [("uint8", "uint8"), ("uint16", "uint16"), ("float32", "float32")]
+)
+def test_each_class_is_a_channel_to_make_a_surface_of(tmp_path, image, stored):
+    labels = example_labels("uint8")
+    with write(tmp_path, layer_of(example(image)), layer_of(labels, CLASSES)) as file:
+        named = [each.name for each in CLASSES]
+        assert names_of_channels(file) == ["image", "labels", *named]
+        assert labels_channel(file) == ImsWriter.LABELS_CHANNEL
+        for number, each in enumerate(CLASSES, start=2):
+            found = channel(file, number)
+            assert found.dtype == stored
+            np.testing.assert_array_equal(found, 255 * (labels == each.value).astype(int))
+            told = texts(file[f"DataSetInfo/Channel {number}"])
+            assert (told["ColorMode"], told["ColorRange"]) == ("BaseColor", "0.000 255.000")
+            colour = np.array(told["Color"].split(), float)
+            np.testing.assert_allclose(colour * 255, each.colour, atol=0.2)
+
+
+@pytest.mark.parametrize("case", ["to edit", "objects", "too many"])
+def test_classes_are_no_channels_of_their_own(tmp_path, case):
+    many = tuple(LabelClass(value, f"c{value}", (1, 2, 3)) for value in range(1, 52))
+    classes = {"to edit": CLASSES, "objects": (), "too many": many}[case]
+    labels = layer_of(example_labels("uint8"), classes, name="labels")
+    with write(tmp_path, layer_of(example("uint8")), labels, to_edit=case == "to edit") as file:
+        assert names_of_channels(file) == ["image", "labels"]
+
+
 @pytest.mark.parametrize("classes", [(), (LabelClass(300, "cells", (1, 2, 3)),)])
 def test_labels_that_a_table_cannot_hold_have_one_colour(tmp_path, classes):
     labels = 150 * example_labels("uint16")
@@ -194,7 +227,9 @@ def test_coarser_floats_are_means(tmp_path, large):
 def test_coarser_labels_are_one_value_of_each_block(tmp_path, large):
     labels = np.where(large > 200, 9, large % 3).astype("uint8")
     with write(tmp_path, layer_of(large), layer_of(labels, CLASSES)) as file:
-        np.testing.assert_array_equal(channel(file, 1, 1), labels[:100:2, :102:2, :106:2])
+        coarse = labels[:100:2, :102:2, :106:2]
+        np.testing.assert_array_equal(channel(file, 1, 1), coarse)
+        np.testing.assert_array_equal(channel(file, 3, 1), np.where(coarse == 2, 255, 0))
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
@@ -224,7 +259,7 @@ def test_a_constant_volume_has_a_histogram(tmp_path):
 
 
 def test_large_slices_are_read_in_parts(tmp_path, monkeypatch, large):
-    monkeypatch.setattr("exporters.ims_levels._BUFFER_BYTES", 1)
+    monkeypatch.setattr("exporters.blocks._BUFFER_BYTES", 1)
     wide = np.tile(large[:3], (1, 6, 1))
     with write(tmp_path, layer_of(wide, voxel_size=VOXEL_SIZE)) as file:
         np.testing.assert_array_equal(channel(file, 0), wide)

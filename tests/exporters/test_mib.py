@@ -6,7 +6,13 @@ from biosegment.errors import ExportError
 from biosegment.geometry import VoxelSize
 from exporters.base import LabelClass, Layer
 from exporters.mib import MOST_BYTES, MibWriter
-from exporters.testing import CLASSES, WriterContract, example_labels, layer_of
+from exporters.testing import (
+    CLASSES,
+    WriterContract,
+    example_instances,
+    example_labels,
+    layer_of,
+)
 
 
 def write(tmp_path, labels, classes=CLASSES, **options):
@@ -60,6 +66,24 @@ def test_the_type_has_room_for_all_materials(tmp_path, dtype, largest, kind):
     found = write(tmp_path, example_labels(dtype), classes)
     assert found["modelType"].item() == kind
     assert found["modelType"].dtype == float
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [("uint16", 65535), ("uint32", 4294967295)])
+def test_numbered_objects_are_a_model_of_that_many_materials(tmp_path, dtype, kind):
+    found = write(tmp_path, example_instances(dtype), (), name="labels")
+    assert found["modelType"].item() == kind
+    assert found["mibModel"].dtype == dtype
+    # As the program itself begins such a model.
+    assert [name.item() for name in found["modelMaterialNames"][:, 0]] == ["1", "2"]
+    colours = found["modelMaterialColors"]
+    assert colours.shape == (65535, 3)
+    assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 0.1
+
+
+def test_few_values_without_any_class_have_a_material_each(tmp_path):
+    found = write(tmp_path, 2 * example_labels("uint8"), (), name="labels")
+    assert [name.item() for name in found["modelMaterialNames"][:, 0]] == ["1", "2", "3", "4"]
+    assert (len(found["modelMaterialColors"]), found["modelType"].item()) == (4, 63)
 
 
 def test_values_without_a_class_have_a_material(tmp_path):

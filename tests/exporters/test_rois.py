@@ -4,6 +4,7 @@ import roifile
 from roifile import ROI_TYPE
 from skimage.draw import polygon
 
+from exporters.base import LabelClass
 from exporters.rois import RoiWriter, outlines
 from exporters.testing import CLASSES, SHAPE, WriterContract, layer_of
 
@@ -18,14 +19,15 @@ class TestRoiWriter(WriterContract):
 
     def labels(self, path):
         """Draw the ROIs as ImageJ does: a pixel whose centre lies inside; parts cancel."""
-        volume = np.zeros(SHAPE, np.uint16)
+        volume = np.zeros(SHAPE, np.uint32)
         values = {each.name: each.value for each in CLASSES}
         for roi in roifile.roiread(path):
             inside = np.zeros(SHAPE[1:], bool)
             for part in roi.coordinates(multi=True):
                 rows, columns = polygon(part[:, 1] - 0.5, part[:, 0] - 0.5, SHAPE[1:])
                 inside[rows, columns] ^= True
-            volume[roi.z_position - 1][inside] = values[roi.name.rpartition("-")[0]]
+            name = roi.name.rpartition("-")[0]
+            volume[roi.z_position - 1][inside] = values.get(name) or int(name)
         return volume, None
 
 
@@ -63,3 +65,25 @@ def test_each_object_is_one_roi_on_its_slice(tmp_path):
     assert rois[0].roitype == ROI_TYPE.TRACED
     assert area(rois[0].coordinates()) == 24
     assert sorted(area(part) for part in rois[2].coordinates(multi=True)) == [9, 100]
+
+
+def test_a_numbered_object_is_one_roi_on_each_slice(tmp_path):
+    labels = np.zeros((2, 20, 30), "uint16")
+    labels[:, 2:6, 3:9] = 700
+    labels[1, 10:12, 20:29] = 700
+    labels[1, 15:18, 2:5] = 3
+    path = tmp_path / "a.zip"
+    RoiWriter().write(path, None, layer_of(labels, name="labels"))
+    rois = roifile.roiread(path)
+    assert [(roi.name, roi.z_position) for roi in rois] == [("700-1", 1), ("3-2", 2), ("700-2", 2)]
+    assert sorted(area(part) for part in rois[2].coordinates(multi=True)) == [18, 24]
+    colours = [bytes(roi.stroke_color) for roi in rois]
+    assert colours[0] == colours[2] != colours[1]
+
+
+def test_names_that_are_no_names_of_files_are_told(tmp_path):
+    layer = layer_of(np.ones((1, 2, 3), "uint8"), (LabelClass(1, "a/b", (1, 2, 3)),))
+    RoiWriter().write(tmp_path / "a.zip", None, layer)
+    assert roifile.roiread(tmp_path / "a.zip")[0].name == "a_b-1"
+    (told,) = RoiWriter().notices(layer)
+    assert told.endswith('"a/b" is "a_b"')

@@ -84,6 +84,19 @@ def test_colours_of_values_above_255_are_spread_over_them(tmp_path):
     assert colours[0].tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "times", "largest"), [("uint8", 100, 255), ("uint16", 1, 255), ("uint16", 400, 800)]
+)
+def test_numbered_objects_have_colours_up_to_the_last_one(tmp_path, dtype, times, largest):
+    path = write(tmp_path / "a.tif", times * example_labels(dtype), classes=(), name="labels")
+    with Image.open(path) as image:
+        colours = np.reshape(image.tag_v2[COLOR_MAP], (3, 256)).T
+        told = described(image)
+    assert (float(told["min"]), float(told["max"])) == (0, largest)
+    assert colours[0].tolist() == [0, 0, 0]
+    assert np.abs(np.diff(colours, axis=0)).max(axis=1).min() > 6000
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_what_is_too_large_for_imagej_becomes_ome_tiff(tmp_path, monkeypatch, known):
     monkeypatch.setattr(tiff, "LARGEST_IMAGEJ_BYTES", 1000)

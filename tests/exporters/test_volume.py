@@ -1,3 +1,4 @@
+import json
 from dataclasses import dataclass, replace
 
 import h5py
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from PIL import Image
 
 from biosegment.errors import ExportError, LabelsNotFoundError, RegionError, SettingsError
 from biosegment.geometry import Box, Roi, VoxelSize
@@ -87,7 +89,7 @@ def quiet(*_):
 
 def export(volume, out, report=quiet, **changes):
     """Export and return what is in the folder, by name; as told, no more and no less."""
-    written = export_volume(replace(PLAN, **changes), out, volume.root, report)
+    written = export_volume(replace(PLAN, **changes), out, volume.root, report).paths
     assert sorted(written) == sorted(out.iterdir())
     return [path.name for path in written]
 
@@ -127,7 +129,15 @@ def from_ome_zarr(folder, stem):
         yield group["0"][:], level["coordinateTransformations"][0]["scale"][0]
 
 
+def from_png(folder, stem):
+    for part in ("image", "labels"):
+        slices = sorted((folder / f"{stem}_{part}_png").glob("*.png"))
+        facts = json.loads((folder / f"{stem}_{part}_png" / "volume.json").read_text())
+        yield np.stack([np.array(Image.open(each)) for each in slices]), facts["voxel_size_nm"][0]
+
+
 FOUND = {
+    "png": from_png,
     "tiff": from_tiff,
     "nrrd": from_nrrd,
     "ims": from_ims,
@@ -326,6 +336,19 @@ def test_the_source_of_a_linked_volume_stays(linked):
     assert [path.name for path in folder.iterdir()] == ["brain_image.tif"]
 
 
+def test_objects_have_a_name_of_their_own_where_the_format_has(volume, out):
+    volume.add_labels("objects", [], "uint32")
+    options = {"labels": "objects", "image": False}
+    assert export(volume, out, format="nrrd", **options) == ["brain_labels.nrrd"]
+    found, _ = nrrd.read(str(out / "brain_labels.nrrd"), index_order="C")
+    np.testing.assert_array_equal(found, volume.labels)
+
+
+def test_a_folder_may_be_called_like_what_is_in_it(volume, tmp_path):
+    out = tmp_path / "slices_png"
+    assert export(volume, out, format="png", image=False) == ["brain_labels_png"]
+
+
 @pytest.mark.parametrize("name", ["brain.nrrd", "labels.seg.nrrd"])
 def test_a_name_of_a_file_is_no_folder(volume, out, name):
     with pytest.raises(SettingsError, match=f"--out is .*{name}, a file by its name"):
@@ -344,7 +367,9 @@ def test_reads_one_slice_at_a_time(volume, out, monkeypatch, format):
     monkeypatch.setattr(Level, "read", spy)
     export(volume, out, format=format, region=Box.parse(":,:40,:50"))
     assert {roi.z for roi in regions} == set(range(SHAPE[0]))
-    assert {roi.shape for roi in regions} == {(1, 40, 50)}
+    assert {roi.depth for roi in regions} == {1}
+    # Of single objects no more is read than the box around them.
+    assert max(roi.shape for roi in regions) == (1, 40, 50)
 
 
 def test_progress_counts_slices(volume, out):

@@ -28,6 +28,31 @@ def test_a_format_is_found_by_name():
         writer_named("psd")
 
 
+@pytest.mark.parametrize("format", [*WRITERS])
+def test_labels_are_only_sent_out_to_be_edited_where_they_come_back(format):
+    if WRITERS[format].COMES_BACK:
+        assert writer_named(format, to_edit=True).to_edit
+        assert not writer_named(format).to_edit
+    else:
+        said = rf"--format is {format}, from which labels cannot be brought back"
+        with pytest.raises(SettingsError, match=said):
+            writer_named(format, to_edit=True)
+
+
+def test_what_surfaces_are_made_of_is_lost_with_them():
+    assert [name for name in WRITERS if not WRITERS[name].COMES_BACK] == ["gltf", "ply", "stl"]
+
+
+def test_what_a_format_changes_is_told(tmp_path):
+    classes = (LabelClass(1, "my label", (1, 2, 3)), LabelClass(2, "ER", (1, 2, 3)))
+    labels = layer_of(example_labels("uint8"), classes)
+    written = write_files(files_of(tmp_path, "amira", IMAGE, labels))
+    assert [path.name for path in written.paths] == ["a_labels.am", "a_image.am"]
+    said = 'Names that the format cannot hold were changed: "my label" is "my_label"'
+    assert written.notices == (said,)
+    assert write_files(files_of(tmp_path, "amira")).notices == ()
+
+
 @pytest.mark.parametrize(
     ("format", "image", "labels", "expected"),
     [
@@ -38,6 +63,10 @@ def test_a_format_is_found_by_name():
         ("nrrd", IMAGE, None, ["a_image.nrrd"]),
         ("rois", IMAGE, LABELS, ["a_labels.zip", "a_image.tif"]),
         ("mib", None, LABELS, ["a_labels.model"]),
+        ("n5", IMAGE, LABELS, ["a.n5"]),
+        ("png", IMAGE, LABELS, ["a_labels_png", "a_image_png"]),
+        ("ply", IMAGE, LABELS, ["a_labels_meshes", "a_image.tif"]),
+        ("gltf", None, LABELS, ["a_labels.glb"]),
     ],
 )
 def test_a_file_is_called_after_what_it_holds(tmp_path, format, image, labels, expected):

@@ -1,3 +1,4 @@
+import json
 import shutil
 
 import imagecodecs
@@ -7,7 +8,7 @@ import tifffile
 from PIL import Image
 
 from biosegment.errors import UnreadableFileError, UnsupportedFormatError
-from biosegment.geometry import Roi
+from biosegment.geometry import Roi, VoxelSize
 from importers.base import Choice
 from importers.detect import open_volume
 from importers.image_folder import ImageFolderReader
@@ -65,6 +66,29 @@ def test_files_of_other_kinds_are_no_slices(tmp_path):
 def test_one_picture_is_a_volume_of_one_slice(tmp_path):
     save(tmp_path, only=7)
     assert read_all(tmp_path / "only.png").tolist() == np.full((1, 3, 4), 7).tolist()
+
+
+def test_what_an_export_tells_beside_slices_is_known(tmp_path):
+    save(tmp_path, a=1, b=2)
+    told = {"voxel_size_nm": [40, 5, 4], "label_names": {"1": "cell", "2": "ER"}}
+    (tmp_path / "volume.json").write_text(json.dumps(told))
+    with open_volume(tmp_path) as reader:
+        assert reader.info.voxel_size == VoxelSize(40, 5, 4)
+        assert reader.info.label_names == {1: "cell", 2: "ER"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[]", "{", "\x80", '"text"', '{"label_names": [1]}', '{"voxel_size_nm": null}'),
+        *('{"voxel_size_nm": [40, 5]}', '{"voxel_size_nm": [0, 5, 4]}', '{"voxel_size_nm": "405"}'),
+    ],
+)
+def test_what_others_write_under_that_name_tells_nothing(tmp_path, text):
+    save(tmp_path, a=1, b=2)
+    (tmp_path / "volume.json").write_text(text, "latin-1")
+    with open_volume(tmp_path) as reader:
+        assert (reader.info.voxel_size, dict(reader.info.label_names)) == (None, {})
 
 
 def test_an_empty_folder_is_refused(tmp_path):

@@ -169,6 +169,18 @@ def test_a_voxel_size_that_is_not_told_is_unknown(tmp_path, attributes):
     assert info_of(path).voxel_size is None
 
 
+def test_levels_of_openorganelle_tell_their_axes_themselves(tmp_path):
+    path = tmp_path / "a.n5"
+    transform = {"axes": ["z", "y", "x"], "scale": [40, 5, 4], "units": ["nm"] * 3}
+    write_dataset(path / "em/s0", example("uint8"), transform=transform)
+    levels = [{"path": "s0", "transform": transform}]
+    facts = {"multiscales": [{"name": "em", "datasets": levels}]}
+    (path / "em/attributes.json").write_text(json.dumps(facts))
+    (path / "attributes.json").write_text('{"n5": "2.0.0"}')
+    assert info_of(path).voxel_size == VOXEL_SIZE
+    np.testing.assert_array_equal(read_all(path), example("uint8"))
+
+
 def test_blocks_that_were_never_written_are_0(tmp_path):
     path = write_dataset(tmp_path / "a.n5", example("uint8"))
     (path / "1/0/2").unlink()
