@@ -20,10 +20,10 @@ import tifffile
 from PIL import Image
 
 from biosegment.geometry import Roi
+from biosegment.tile_images import write_tiles
 from biosegment.tiles import grid_tiles
 from importers.convert import import_volume
 from importers.synthetic import synthetic_volume
-from importers.tiles import write_tiles
 
 SIDE_PX = 1024
 TILE_PX = 256

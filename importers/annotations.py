@@ -27,11 +27,11 @@ from biosegment.labelstudio.payloads import (
 from biosegment.progress import Progress, Report, ignore
 from biosegment.settings import Settings
 from biosegment.store import VolumeStore
+from biosegment.tile_images import write_tiles
 from biosegment.tiles import Tile, grid_tiles, spread
 from importers.base import Choice
 from importers.label_values import LabelValues
 from importers.label_volume import LabelVolume, open_labels
-from importers.tiles import write_tiles
 
 NO_TIME_S: Final = 0.0
 """Labelling time of what nobody labelled in Label Studio."""

@@ -17,9 +17,9 @@ from biosegment.geometry import Roi, VoxelSize
 from biosegment.progress import Progress, ignore
 from biosegment.store import VolumeStore
 from biosegment.tiles import Tile, grid_tiles, random_tiles
+from biosegment.uncertain import most_uncertain
 from importers.convert import check_shape
 from importers.detect import open_volume
-from importers.uncertain import most_uncertain
 
 Draw = Literal["grid", "random", "stratified"]
 DRAWS: Final[tuple[Draw, ...]] = ("random", "stratified")

@@ -15,12 +15,12 @@ from biosegment.labelstudio.payloads import Json, task_data, tile_of
 from biosegment.progress import Report
 from biosegment.settings import LoopOptions, Settings
 from biosegment.store import VolumeStore
+from biosegment.tile_images import write_tiles
 from biosegment.tiles import Tile, spread
 from importers.base import Choice
 from importers.convert import import_volume
 from importers.pool import PoolPlan
 from importers.preprocessing.base import Step
-from importers.tiles import write_tiles
 
 logger = logging.getLogger(__name__)
 

@@ -14,14 +14,19 @@ from biosegment.errors import (
     BioSegmentError,
     ContractError,
     LabelConfigError,
+    LabelsNotFoundError,
     LabelStudioError,
+    LinkBrokenError,
     QueueError,
+    RegionError,
     SettingsError,
     TaskError,
+    UncertaintyError,
+    VolumeNotFoundError,
 )
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import Settings
-from ml_backend import routes
+from ml_backend import routes, uncertainty_routes
 from ml_backend.jobs import JobQueue, connect
 from ml_backend.metrics_page import RequestMetrics, StateCollector
 from ml_backend.model_registry import ModelRegistry
@@ -32,6 +37,11 @@ logger = logging.getLogger(__name__)
 
 STATUS: Final[dict[type[BioSegmentError], int]] = {
     ContractError: 400,
+    VolumeNotFoundError: 404,
+    LinkBrokenError: 404,
+    LabelsNotFoundError: 404,
+    UncertaintyError: 404,
+    RegionError: 404,
     LabelConfigError: 422,
     TaskError: 422,
     SettingsError: 422,
@@ -67,6 +77,7 @@ def create_app(settings: Settings) -> Flask:
     )
     app.register_blueprint(routes.contract_api)
     app.register_blueprint(routes.pages)
+    app.register_blueprint(uncertainty_routes.pages)
     app.before_request(_start_clock)
     app.before_request(lambda: _authorise(settings))
     app.before_request(_refuse_other_sites)

@@ -173,6 +173,18 @@ class JobQueue:
             job_id = self._connection.get(_segmentation_key(project_id))
         return self.job(job_id.decode()) if isinstance(job_id, bytes) else None
 
+    @contextmanager
+    def adding(self, project_id: int) -> Iterator[None]:
+        """Hold the lock of whoever adds a task to a project, so that none is added twice."""
+        lock = self._connection.lock(f"biosegment:adding:{project_id}", timeout=LOCK_TIMEOUT_S)
+        with self._errors():
+            lock.acquire()
+        try:
+            yield
+        finally:
+            with suppress(RedisError):
+                lock.release()
+
     def _unfinished(self, prefix: str) -> str | None:
         """Return the job that runs or waits and whose id begins so."""
         known = [*self.queue.started_job_registry.get_job_ids(), *self.queue.job_ids]
@@ -230,12 +242,15 @@ class JobQueue:
         lock = self._connection.lock(
             f"biosegment:running:{project_id}", timeout=LOCK_TIMEOUT_S, thread_local=False
         )
-        if not lock.acquire(blocking=False):
-            self._connection.sadd(again, int(force))
-            self._connection.expire(again, KEEP_S)
-            if not lock.acquire(blocking=False):
-                yield False
-                return
+        with self._errors():
+            alone = lock.acquire(blocking=False)
+            if not alone:
+                self._connection.sadd(again, int(force))
+                self._connection.expire(again, KEEP_S)
+                alone = lock.acquire(blocking=False)
+        if not alone:
+            yield False
+            return
         try:
             with _held(lock):
                 yield True

@@ -41,10 +41,11 @@ from ml_backend.effort import effort_csv
 from ml_backend.jobs import JobQueue
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.predictions import PredictionService
-from ml_backend.segmentation import SegmentationPlan, labels_name
+from ml_backend.segmentation import SegmentationPlan, check_axes, labels_name
 from ml_backend.segmentation_job import Order
 from ml_backend.status import overview
 from ml_backend.strategies import descriptions, strategy_named
+from ml_backend.uncertainty import uncertain_volumes
 
 contract_api = Blueprint("contract_api", __name__)
 pages = Blueprint("pages", __name__)
@@ -148,7 +149,10 @@ def status() -> str:
     known = services()
     projects, problems = overview(known.client, known.registry, known.jobs)
     url = known.settings.label_studio_url
-    return render_template("status.html", projects=projects, problems=problems, url=url)
+    uncertain = uncertain_volumes(known.settings.data_root)
+    return render_template(
+        "status.html", projects=projects, problems=problems, url=url, uncertain=uncertain
+    )
 
 
 @pages.get("/projects/<int:number>/curve.svg")
@@ -196,12 +200,15 @@ def start_segmentation(number: int) -> BaseResponse | tuple[str, int]:
     known, form = services(), request.form
     version = known.registry.current(number) or abort(404, f"Project {number} has no model yet.")
     plan = SegmentationPlan(
-        number, version, flips="flips" in form, uncertainty="uncertainty" in form
+        number,
+        version,
+        **{each: each in form for each in ("flips", "uncertainty", "three_axes")},
     )
     name = labels_name(plan)
     try:
         store = VolumeStore.open(known.settings.data_root, form.get("volume", ""))
-    except (VolumeNotFoundError, LinkBrokenError) as exc:
+        check_axes(store, plan)
+    except (VolumeNotFoundError, LinkBrokenError, SettingsError) as exc:
         return _segment_page(number, problem=str(exc)), 422
     if name in store.label_names:
         problem = f"The volume {store.name!r} has been segmented by this model already: {name}."

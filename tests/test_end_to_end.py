@@ -19,6 +19,7 @@ from biosegment.brush import decode_mask
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import authorization_header
 from biosegment.labelstudio.payloads import annotated_masks, tile_of
+from biosegment.tiles import Tile
 from importers.samples import synthetic_volume
 from ml_backend.model_registry import ModelRegistry
 
@@ -167,6 +168,25 @@ class Page:
                 [address, name],
             )
         return answer.value.status
+
+    def pick_spot(self, volume, spot):
+        """Click a spot, (y, x) as fractions, of the slice that the uncertainty page shows first."""
+        self._page.goto(self._backend)
+        section = self._page.locator(f"#project-{self._project_id}")
+        section.get_by_role("link", name=f"uncertainty of {volume}").click()
+        picture = self._page.locator("input[name=spot]")
+        box = picture.bounding_box()
+        picture.click(position={"y": spot[0] * box["height"], "x": spot[1] * box["width"]})
+        expect(self._page.get_by_role("img", name="The tile")).to_be_visible()
+        self._page.wait_for_load_state("networkidle")
+        self.shot("uncertainty")
+        return self._page.locator(".picked").inner_text()
+
+    def label_picked(self):
+        """Make the tile at the spot a task, open it, and return its number in Label Studio."""
+        self._page.get_by_role("button", name="Label this tile").click()
+        self._page.get_by_role("link", name="in Label Studio").click()
+        return self.task()
 
     def shot(self, name):
         """Take a picture for the documentation."""
@@ -393,3 +413,26 @@ def test_what_is_open_while_the_queue_is_ranked_anew_is_taken(stack, project, pa
         return str(annotation["id"]) in card.annotations
 
     wait_until(is_learned, 300, "it is learned from")
+
+
+def test_a_spot_of_a_whole_volume_becomes_a_task(stack, project, page, tmp_path):
+    # Towards the right of slice 3, and less so beside it, lysosomes fade away.
+    shape = (5, 512, 512)
+    sharp, faded = lysosomes(shape, seed=1)[0], synthetic_volume(shape, seed=1)[0]
+    share = np.array([0, 0, 0.4, 1, 0.4])[:, None, None] * np.linspace(0, 1, shape[2])
+    path = tmp_path / "block.tif"
+    raw = np.rint(sharp * (1 - share) + faded * share).astype(np.uint8)
+    tifffile.imwrite(path, raw, photometric="minisblack")
+    arguments = [str(path), "--project", TITLE, "--labels", "lysosome", "--tile", "128"]
+    done = stack.cli("import", *arguments, "--pool", "1")
+    assert done.returncode == 0, done.stderr
+    done = stack.cli("segment", "block", "--model", TITLE, "--uncertainty")
+    assert done.returncode == 0, done.stderr
+    before = {task["id"] for task in stack.client.tasks(project["id"])}
+    picked = page.pick_spot("block", (0.3, 0.6))
+    place = re.search(r"Slice (\d), rows 128 to 255, columns 256 to 383", picked)
+    assert place, picked
+    number = page.label_picked()
+    [task] = [task for task in stack.client.tasks(project["id"]) if task["id"] not in before]
+    assert task["id"] == number
+    assert tile_of(task) == Tile("block", int(place[1]), 128, 256, 128, 128)

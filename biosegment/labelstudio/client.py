@@ -6,33 +6,32 @@ Addresses and payloads: https://api.labelstud.io. What the calls were seen to do
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import count
-from typing import Any, Final, Self, cast
+from typing import Final, cast
 from urllib.parse import urljoin, urlsplit
 
-import httpx
-from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
 from biosegment.errors import (
-    AuthenticationError,
     LabelStudioError,
     ProjectNotFoundError,
     UnsafeAddressError,
 )
+from biosegment.labelstudio.connection import Connection
 from biosegment.labelstudio.data_manager import (
     ALL_VIEW_TITLE,
     HIDDEN_COLUMNS,
     LABELLED,
     RANK_VIEW_TITLE,
     UNLABELLED,
+    DataRanges,
+    data_filter,
     predicted_by,
     view_title,
 )
-from biosegment.labelstudio.payloads import NEUTRAL_SCORE, Json, error_detail, untrained_prediction
+from biosegment.labelstudio.payloads import NEUTRAL_SCORE, Json, untrained_prediction
 from biosegment.progress import Progress, ignore
 from biosegment.settings import LoopOptions, Settings
 
@@ -43,75 +42,15 @@ PAGE: Final = 500
 """Tasks asked for in one request."""
 FULL_PAGE: Final = 100
 """The same of tasks with their masks."""
-TIMEOUT_S: Final = 60.0
 DELETE_TIMEOUT_S: Final = 900.0
 
 
-class LabelStudioClient:
-    """One Label Studio, spoken to with one user's token.
+class LabelStudioClient(Connection):
+    """One Label Studio, spoken to with one user's token: projects, tasks, and what is connected.
 
     Every method raises `LabelStudioError` when the server cannot be reached or refuses, and
-    `AuthenticationError` when it refuses the token. A context manager: leaving it closes the
-    connections.
-
-    Parameters
-    ----------
-    settings
-        Its address and the token: a legacy token, or an access token (JWT), which is exchanged
-        and refreshed as needed.
+    `AuthenticationError` when it refuses the token.
     """
-
-    def __init__(self, settings: Settings) -> None:
-        self.url = settings.label_studio_url
-        self._settings = settings
-        self._http = httpx.Client(timeout=TIMEOUT_S, follow_redirects=False)
-        with self._errors():
-            self._sdk = LabelStudio(
-                base_url=self.url,
-                api_key=settings.label_studio_api_key or "missing",
-                httpx_client=self._http,
-                max_retries=0,
-            )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._http.close()
-
-    @contextmanager
-    def _errors(self) -> Iterator[None]:
-        try:
-            yield
-        except ApiError as exc:
-            if exc.status_code == 401:
-                raise AuthenticationError(self.url) from exc
-            raise LabelStudioError(
-                self.url, f"{exc.status_code}, {error_detail(exc.body)}"
-            ) from exc
-        except httpx.HTTPError as exc:
-            raise LabelStudioError(self.url, f"it does not answer ({exc})") from exc
-
-    def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:  # noqa: ANN401
-        """Send a request that the SDK has no call for, with its token handling."""
-        with self._errors():
-            # The SDK's generated calls go through this very object; it offers no public one.
-            response = self._sdk._client_wrapper.httpx_client.request(path, method=method, **kwargs)
-            if response.status_code >= 300:
-                raise ApiError(status_code=response.status_code, body=response.text)
-        return cast("httpx.Response", response)
-
-    def _json(self, method: str, path: str, **kwargs: Any) -> Any:  # noqa: ANN401
-        response = self._request(method, path, **kwargs)
-        try:
-            return response.json()
-        except ValueError as exc:
-            reason = "what answers is not Label Studio; check LABEL_STUDIO_URL"
-            raise LabelStudioError(self.url, reason) from exc
 
     # Projects
 
@@ -187,6 +126,30 @@ class LabelStudioClient:
         params = {"fields": "task_only", "include": include, "page_size": PAGE}
         return self._tasks(project_id, {}, params, progress)
 
+    def tasks_with(self, project_id: int, data: DataRanges, limit: int | None = None) -> list[Json]:
+        """Return ``id``, ``data`` and ``is_labeled`` of the tasks whose data are as asked for.
+
+        Parameters
+        ----------
+        project_id
+            Number of the project.
+        data
+            Keys of the tasks' data, and the value of each or a range of numbers, both ends
+            included.
+        limit
+            How many tasks at most; None for all.
+        """
+        params = {
+            "fields": "task_only",
+            "include": "id,data,is_labeled",
+            "page_size": limit or PAGE,
+        }
+        query = {"filters": data_filter(data)}
+        if limit is None:
+            return self._tasks(project_id, query, params, ignore)
+        params |= {"project": project_id, "query": json.dumps(query)}
+        return cast("list[Json]", self._json("GET", "api/tasks/", params=params)["tasks"])
+
     def predicted_tasks(self, project_id: int, version: str) -> set[int]:
         """Return the numbers of the tasks that have a prediction of a version (`predicted_by`)."""
         params = {"fields": "task_only", "include": "id", "page_size": PAGE}
@@ -239,6 +202,13 @@ class LabelStudioClient:
             batch = tasks[start : start + BATCH]
             self._request("POST", f"api/projects/{project_id}/import", json=batch)
             progress(start + len(batch), len(tasks))
+
+    def add_task(self, project_id: int, data: Json, prediction: Json) -> int:
+        """Create one task and its prediction, in one go, and return its number."""
+        path = f"api/projects/{project_id}/import"
+        task = {"data": data, "predictions": [prediction]}
+        answer = self._json("POST", path, params={"return_task_ids": True}, json=[task])
+        return int(answer["task_ids"][0])
 
     def next_task(self, project_id: int) -> Json | None:
         """Return the task that Label Studio serves this user next, None when all are labelled."""

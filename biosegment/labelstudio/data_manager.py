@@ -1,10 +1,12 @@
 """Queries and tabs of Label Studio's Data Manager."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from biosegment.labelstudio.payloads import Json
 
+DataRanges: TypeAlias = Mapping[str, str | int | tuple[int, int]]
+"""Keys of a task's data, and a value of each or the first and the last of a range."""
 RANK_VIEW_TITLE: Final = "By rank"
 ALL_VIEW_TITLE: Final = "All tasks"
 
@@ -49,6 +51,23 @@ def predicted_by(version: str) -> Json:
     condition = {"operator": "contains", "type": "List", "value": [version]}
     filtered = {"filter": "filter:tasks:predictions_model_versions"} | condition
     return {"conjunction": "and", "items": [filtered]}
+
+
+def data_filter(data: DataRanges) -> Json:
+    """Return the Data Manager filter for tasks whose data have such values."""
+    items: list[Json] = []
+    for key, wanted in data.items():
+        condition: Json
+        match wanted:
+            case str():
+                condition = {"operator": "equal", "type": "String", "value": wanted}
+            case int():
+                condition = {"operator": "equal", "type": "Number", "value": wanted}
+            case low, high:
+                value = {"min": low, "max": high}
+                condition = {"operator": "in", "type": "Number", "value": value}
+        items.append({"filter": f"filter:tasks:data.{key}"} | condition)
+    return {"conjunction": "and", "items": items}
 
 
 def view_title(view: Any) -> str | None:  # noqa: ANN401

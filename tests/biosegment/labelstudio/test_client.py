@@ -196,6 +196,26 @@ def test_a_full_page_of_tasks_is_not_followed_by_an_empty_one(client, project):
 
 
 @pytest.mark.stack
+def test_tasks_are_found_by_their_data(client, project):
+    wanted = [Tile("a.b", z, y, 0, 8, 8) for z in (5, 15, 150) for y in (0, 8, 16)]
+    others = [Tile("a", 15, 8, 0, 8, 8), Tile("a.b2", 15, 8, 0, 8, 8)]
+    data = [task_data(tile, context=0, depth=200) for tile in wanted + others]
+    # One that no import made.
+    client.create_tasks(project, [*data, {"image": "/data/upload/1/cells.png"}])
+
+    def found(limit=None, **data):
+        return [tile_of(task) for task in client.tasks_with(project, data, limit)]
+
+    assert found(volume="a.b") == wanted
+    assert found(volume="a.b", z=15) == wanted[3:6]
+    assert found(volume="a.b", z=5, y=(1, 16)) == wanted[1:3]
+    assert found(volume="a.b", y=(8, 8)) == wanted[1::3]
+    assert len(found(limit=4, volume="a.b")) == 4
+    assert found(volume="b") == []
+    assert len(client.tasks_with(project, {})) == len(data) + 1
+
+
+@pytest.mark.stack
 def test_a_project_without_tasks(client, project):
     assert client.tasks(project) == []
     assert client.annotated_tasks(project) == []

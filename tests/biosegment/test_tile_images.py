@@ -10,8 +10,8 @@ from PIL import Image
 from biosegment.errors import DiskFullError, RegionError
 from biosegment.geometry import Roi
 from biosegment.store import VolumeStore, volume_path
+from biosegment.tile_images import write_tiles
 from biosegment.tiles import Tile, grid_tiles, random_tiles, tile_image_path
-from importers.tiles import write_tiles
 
 SHAPE = (6, 90, 130)
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biosegment.errors import UncertaintyError
-from biosegment.geometry import Roi
+from biosegment.geometry import Roi, VoxelSize
 from biosegment.levels import UNCERTAINTY, Level, map_levels, with_map
 from biosegment.progress import Progress, ignore
 from biosegment.spacing import MIN_DISTANCE_NM, near, places
@@ -54,7 +54,29 @@ def most_uncertain(
         raise UncertaintyError(store.name, labels, known)
     level = _suitable(map_levels(store, labels or known[0], UNCERTAINTY), tiles)
     means = _means(level, tiles, progress)
-    where = places(tiles, lambda _: store.voxel_size)
+    return worst(tiles, means, count, store.voxel_size)
+
+
+def worst(
+    tiles: Sequence[Tile],
+    means: npt.NDArray[np.float64],
+    count: int,
+    voxel_size: VoxelSize | None,
+) -> list[Tile]:
+    """Return the tiles of the highest means, no two of them from one place.
+
+    Parameters
+    ----------
+    tiles
+        Of one volume, N of them.
+    means : ndarray of float64, shape (N,)
+        Mean uncertainty of each.
+    count
+        How many; fewer where no more lie at least 250 nm apart along z, y or x.
+    voxel_size
+        Of the volume; None where unknown.
+    """
+    where = places(tiles, lambda _: voxel_size)
     chosen: list[Tile] = []
     free = np.ones(len(tiles), bool)
     for index in np.argsort(-means, kind="stable").tolist():
