@@ -4,6 +4,10 @@ The network of the default size, with random weights, on a made-up volume. The b
 the same slices from memory, whole, or in squares without anything around them where they are
 larger, and keeps nothing. Each run is paired with one of the bare network, so that other load falls
 on both. Peak memory is that of a process of its own.
+
+MONAI's sliding windows run the same network, in the same precision and with the same overlap, on
+the same slices in memory. Both cut them finely then, so that slices of any size are cut. Workers of
+Dask have one thread each, and are running when the clock starts.
 """
 
 import argparse
@@ -12,25 +16,34 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
+from distributed import Client
+from monai.inferers import sliding_window_inference
+from torch import Tensor
 
 from benchmarks.import_volume import own_peak_mb
 from biosegment.geometry import Roi
+from biosegment.progress import ignore
 from biosegment.store import VolumeStore, volume_path
 from importers.synthetic import synthetic_volume
-from ml_backend.hardware import keep_memory
+from ml_backend.hardware import best_device, has_bfloat16, keep_memory
+from ml_backend.model.folded import folded
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.predictor import Predictor
 from ml_backend.segmentation import PATCH_PX, Segmentation, SegmentationPlan
+from ml_backend.segmentation_cluster import cluster, run_on
 from ml_backend.training import TrainedModel, TrainingSpec
 
 VERSION = "0001-20260101T000000"
+WINDOW_PX = 512
+"""Rows and columns of a window without what overlaps."""
 
 
 def prepare(data_root: Path, slices: int, side: int) -> None:
@@ -74,13 +87,50 @@ def bare(data_root: Path) -> Callable[[], None]:
     return work
 
 
-def segment(data_root: Path) -> None:
-    """Segment the volume, written labels and coarser levels included."""
+def sliding(data_root: Path) -> Callable[[], None]:
+    """Return what predicts all slices from memory by MONAI's sliding windows."""
     store = VolumeStore.open(data_root, "tissue")
-    plan = SegmentationPlan(1, VERSION)
+    network, _ = ModelRegistry(data_root).load(1, VERSION)
+    device = best_device()
+    dtype = torch.bfloat16 if has_bfloat16(device) else torch.float32
+    fast = folded(network, dtype).to(device).to(memory_format=torch.channels_last)
+    whole = torch.from_numpy(store.read_unit(Roi.whole(store.shape)))
+    side = min(WINDOW_PX + 2 * network.reach_px, *store.shape[1:])
+
+    def predict(windows: Tensor) -> Tensor:
+        logits: Tensor = fast(windows.contiguous(memory_format=torch.channels_last))
+        return logits.float()
+
+    def work() -> None:
+        with torch.inference_mode():
+            for image in whole:
+                logits = sliding_window_inference(
+                    image[None, None].to(device),
+                    roi_size=(side, side),
+                    sw_batch_size=1,
+                    predictor=predict,
+                    overlap=2 * network.reach_px / side,
+                )
+                logits.argmax(dim=1).to(torch.uint8).cpu().numpy()
+
+    return work
+
+
+def segment(data_root: Path, patch_px: int = PATCH_PX, client: Client | None = None) -> None:
+    """Segment the volume, here or by single-thread workers, with coarser levels of the labels."""
+    store = VolumeStore.open(data_root, "tissue")
+    plan = SegmentationPlan(1, VERSION, patch_px=patch_px)
     segmentation = Segmentation(store, ModelRegistry(data_root), plan)
     with segmentation.begin("cells", overwrite=True) as labels:
-        segmentation.run(labels, lambda done, total: None)
+        if client is None:
+            segmentation.run(labels, ignore)
+        else:
+            run_on(client, segmentation, labels, ignore, threads=1)
+
+
+def compare(first: Callable[[], None], second: Callable[[], None], repeats: int) -> float:
+    """Return how many times as long the first takes as the second: median over pairs."""
+    return median(seconds(first) / seconds(second) for _ in range(repeats))
 
 
 def peak_mb(data_root: Path) -> float:
@@ -96,37 +146,48 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def cost(folder: Path, larger: Path, megapixels: float, repeats: int) -> None:
+    """Print what a segmentation takes, beside the bare network and of a larger volume."""
+    work = bare(folder)
+    work()
+    pairs = [(seconds(work), seconds(lambda: segment(folder))) for _ in range(repeats)]
+    print(f"bare network   {megapixels / median(pair[0] for pair in pairs):6.2f} Mpx/s")
+    print(f"segmentation   {megapixels / median(pair[1] for pair in pairs):6.2f} Mpx/s", end="")
+    print(f"  {100 * median(first / second for first, second in pairs):4.0f} % of that")
+    times = median(seconds(lambda: segment(larger)) / pair[1] for pair in pairs)
+    print(f"a volume four times larger takes {times:.2f} times as long")
+    print(f"peak memory    {peak_mb(folder):6.0f} MB, four times larger {peak_mb(larger):6.0f} MB")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=1024)
-    parser.add_argument("--slices", type=int, default=16)
+    parser.add_argument("--slices", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    keep_memory()
     if options.child:
-        keep_memory()
         segment(options.child)
         print(own_peak_mb())
         return
-    keep_memory()
     with tempfile.TemporaryDirectory() as name:
         folder, larger = Path(name) / "one", Path(name) / "four"
         prepare(folder, options.slices, options.side)
         prepare(larger, 4 * options.slices, options.side)
-        work = bare(folder)
-        work()
-        pairs = [(seconds(work), seconds(lambda: segment(folder))) for _ in range(options.repeats)]
-        megapixels = options.slices * options.side**2 / 1e6
         print(f"{options.slices} slices of {options.side} x {options.side}")
-        print(f"bare network   {megapixels / median(pair[0] for pair in pairs):6.2f} Mpx/s")
-        print(f"segmentation   {megapixels / median(pair[1] for pair in pairs):6.2f} Mpx/s", end="")
-        print(f"  {100 * median(first / second for first, second in pairs):4.0f} % of that")
-        times = median(seconds(lambda: segment(larger)) / pair[1] for pair in pairs)
-        print(f"a volume four times larger takes {times:.2f} times as long")
-        print(
-            f"peak memory    {peak_mb(folder):6.0f} MB, four times larger {peak_mb(larger):6.0f} MB"
-        )
+        cost(folder, larger, options.slices * options.side**2 / 1e6, options.repeats)
+        windows = sliding(folder)
+        windows()
+        ratio = compare(windows, partial(segment, folder, WINDOW_PX), options.repeats)
+        print(f"MONAI's sliding windows take {ratio:.2f} times as long (bar: at least 1)")
+        with cluster(1, None) as one, cluster(2, None) as two:
+            for client in (one, two):
+                segment(folder, client=client)
+            alone, together = (partial(segment, larger, client=client) for client in (one, two))
+            ratio = compare(alone, together, options.repeats)
+        print(f"two workers are {ratio:.2f} times as fast as one (bar: at least 1.8)")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,11 @@ UNCERTAINTY: Final = "uncertainty"
 _FULL = (1, 1, 1)
 
 
+def probability_map(class_name: str) -> str:
+    """Return what the map of a class's probability is called: paths do not take all characters."""
+    return "probability-" + "".join(c if c.isalnum() else "-" for c in class_name)
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """Intensities or label values in one resolution."""

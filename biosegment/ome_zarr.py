@@ -58,10 +58,35 @@ def create_image(
     }
 
 
+def create_scratch(
+    group: zarr.Group, path: str, shape: Sequence[int], file_shape: Sequence[int]
+) -> None:
+    """Make an empty array of bytes that is no image: (channel, z, y, x).
+
+    `file_shape` is what one file holds; in it, a slice is read without those around it.
+    """
+    file_shape = [min(pair) for pair in zip(shape, file_shape, strict=True)]
+    group.create_array(
+        path,
+        shape=tuple(shape),
+        dtype=np.uint8,
+        chunks=(1, 1, *file_shape[2:]),
+        shards=tuple(file_shape),
+        filters=None,
+        compressors=_CODEC,
+        fill_value=0,
+    )
+
+
+def open_array(group: zarr.Group, path: str) -> zarr.Array[Any]:
+    """Return the array at `path` in a group."""
+    with zarr.config.set(_PIPELINE):
+        return cast("zarr.Array[Any]", group[path])
+
+
 def image_array(group: zarr.Group, path: str = "") -> zarr.Array[Any]:
     """Return the full-resolution array of the image at `path` in a group."""
-    with zarr.config.set(_PIPELINE):
-        return cast("zarr.Array[Any]", group[f"{path}/0".lstrip("/")])
+    return open_array(group, f"{path}/0".lstrip("/"))
 
 
 def image_levels(group: zarr.Group, path: str = "") -> list[zarr.Array[Any]]:

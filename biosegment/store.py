@@ -259,17 +259,18 @@ class VolumeStore:
         RegionError
             If the region leaves the volume.
         """
-        return self._to_unit(self.read(roi))
+        return self.to_unit(self.read(roi))
 
     def to_display(self, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
         """Return intensities as 8-bit greys: ``round(255 * unit)``, any shape."""
         if array.dtype in (np.uint8, np.uint16):
             # One look-up per voxel is several times faster than the arithmetic.
             values = np.arange(np.iinfo(array.dtype).max + 1, dtype=array.dtype)
-            return _to_grey(self._to_unit(values)).take(array)
-        return _to_grey(self._to_unit(array))
+            return _to_grey(self.to_unit(values)).take(array)
+        return _to_grey(self.to_unit(array))
 
-    def _to_unit(self, array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    def to_unit(self, array: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return intensities as :meth:`read_unit` does, any shape."""
         black, white = self.window
         unit: npt.NDArray[np.float32] = np.subtract(array, black, dtype=np.float32)
         unit /= np.float32(white - black)

@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self, TextIO, cast
 
 import numpy as np
@@ -51,6 +53,7 @@ class UnfinishedLabels:
         plan: Mapping[str, Any],
         units: int,
         maps: Sequence[str] = (),
+        scratch: Mapping[str, Sequence[int]] = MappingProxyType({}),
     ) -> Self:
         """Return what was begun by this plan, or begin anew in place of any other.
 
@@ -68,6 +71,9 @@ class UnfinishedLabels:
             How many units of work there are.
         maps
             Names of 8-bit images of the same shape that are made with it.
+        scratch
+            Names of 8-bit arrays (channel, z, y, x) that are kept beside the volume until it is
+            finished, and what one file of each holds: all channels of a box.
 
         Raises
         ------
@@ -77,14 +83,19 @@ class UnfinishedLabels:
             If another process is making them.
         """
         check_name(name)
-        lock = _locked(store, name)
+        lock = locked(store, name)
         try:
-            if not _was_begun(store, name, plan, units):
+            if not _was_begun(store, name, plan, units, bool(scratch)):
                 store.create_labels(name, class_names)
                 group = zarr.open_group(_folder(store, name), mode="r+")
                 for each in maps:
                     image = group.create_group(f"{MAPS}/{each}")
                     ome_zarr.create_image(image, each, store.shape, np.uint8, store.voxel_size)
+                shutil.rmtree(_scratch(store, name), ignore_errors=True)
+                if scratch:
+                    kept = zarr.open_group(_scratch(store, name), mode="w-", zarr_format=3)
+                    for each, held in scratch.items():
+                        ome_zarr.create_scratch(kept, each, (held[0], *store.shape), held)
                 _beside(store, name, "done").write_bytes(bytes(units))
                 group.attrs["biosegment"] = {**_ours(group), "source": dict(plan)}
             return cls(store, name, lock)
@@ -106,7 +117,8 @@ class UnfinishedLabels:
             os.fsync(file.fileno())
 
     def finish(self) -> None:
-        """Make the coarser levels, and declare the label image complete."""
+        """Make the coarser levels, and declare the label image complete; scratch is removed."""
+        shutil.rmtree(_scratch(self.store, self.name), ignore_errors=True)
         maps = cast("zarr.Group", self._group[MAPS]).group_keys() if MAPS in self._group else ()
         for each in maps:
             levels = ome_zarr.image_levels(self._group, f"{MAPS}/{each}")
@@ -119,9 +131,9 @@ class UnfinishedLabels:
 def write_blocks(
     store: VolumeStore, name: str, roi: Roi, blocks: Mapping[str, npt.NDArray[np.uint8]]
 ) -> None:
-    """Write a region of an unfinished label image and of its maps.
+    """Write a region of an unfinished label image, of its maps, or of its scratch arrays.
 
-    Any number of processes may, each another part of a slice that is one file of the store.
+    Any number of processes may, each another region that is one file of the store.
 
     Parameters
     ----------
@@ -131,7 +143,8 @@ def write_blocks(
         Of the label image.
     roi : Roi
     blocks : mapping of str to ndarray of uint8, shape ``roi.shape`` (z, y, x)
-        The labels, under the key ``labels``, and the maps under their names.
+        The labels, under the key ``labels``, and the maps under their names; scratch arrays under
+        theirs, with their channels as axis 0.
 
     Raises
     ------
@@ -142,9 +155,30 @@ def write_blocks(
     for which, block in blocks.items():
         if which == "labels":
             store.write_labels(name, roi, block)
+        elif (_scratch(store, name) / which).exists():
+            _scratch_array(store, name, which)[(slice(None), *roi.slices)] = block
         else:
             group = zarr.open_group(_folder(store, name), mode="r+")
             ome_zarr.image_array(group, f"{MAPS}/{which}")[roi.slices] = block
+
+
+def read_scratch(store: VolumeStore, name: str, which: str, roi: Roi) -> npt.NDArray[np.uint8]:
+    """Return a region of a scratch array of an unfinished label image.
+
+    Returns
+    -------
+    ndarray of uint8, shape (channel, z, y, x)
+    """
+    found = _scratch_array(store, name, which)[(slice(None), *roi.slices)]
+    return cast("npt.NDArray[np.uint8]", found)
+
+
+def _scratch_array(store: VolumeStore, name: str, which: str) -> zarr.Array[Any]:
+    return ome_zarr.open_array(zarr.open_group(_scratch(store, name), mode="r+"), which)
+
+
+def _scratch(store: VolumeStore, name: str) -> Path:
+    return _beside(store, name, "scratch")
 
 
 def _folder(store: VolumeStore, name: str) -> Path:
@@ -155,10 +189,16 @@ def _beside(store: VolumeStore, name: str, ending: str) -> Path:
     return store.path.parent / ".segmenting" / f"{store.name}.{name}.{ending}"
 
 
-def _locked(store: VolumeStore, name: str) -> TextIO:
-    """Return an open file whose lock keeps other processes away; it ends with this process.
+def locked(store: VolumeStore, name: str) -> TextIO:
+    """Return an open file whose lock keeps other makers of a label image away, until it is closed.
 
-    The file stays: whoever waits for one that is removed holds nothing.
+    The lock ends with this process. The file stays: whoever waits for one that is removed holds
+    nothing.
+
+    Raises
+    ------
+    LabelsBusyError
+        If another process has it.
     """
     path = _beside(store, name, "lock")
     path.parent.mkdir(exist_ok=True)
@@ -175,10 +215,15 @@ def _ours(group: zarr.Group) -> dict[str, Any]:
     return cast("dict[str, Any]", group.attrs["biosegment"])
 
 
-def _was_begun(store: VolumeStore, name: str, plan: Mapping[str, Any], units: int) -> bool:
+def _was_begun(
+    store: VolumeStore, name: str, plan: Mapping[str, Any], units: int, needs_scratch: bool
+) -> bool:
     """Return whether an unfinished label image of this plan is there; sweep what it left."""
     done = _beside(store, name, "done")
     if name in store.label_names or not done.exists() or done.stat().st_size != units:
+        return False
+    if needs_scratch and not _scratch(store, name).exists() and 0 in done.read_bytes():
+        # Somebody removed it. (Where all units are done, it went in `finish`.)
         return False
     try:
         group = zarr.open_group(_folder(store, name), mode="r")
@@ -186,7 +231,8 @@ def _was_begun(store: VolumeStore, name: str, plan: Mapping[str, Any], units: in
     except (BaseZarrError, FileNotFoundError, KeyError):
         return False
     if same:
-        for partial in _folder(store, name).rglob("*.partial"):
-            # What a killed process was writing.
-            partial.unlink()
+        for folder in (_folder(store, name), _scratch(store, name)):
+            for partial in folder.rglob("*.partial"):
+                # What a killed process was writing.
+                partial.unlink()
     return same

@@ -11,6 +11,7 @@ from skimage.measure import label
 from torch import Tensor
 
 from ml_backend.hardware import best_device, has_bfloat16
+from ml_backend.model.folded import folded
 from ml_backend.model.unet import UNet
 from ml_backend.strategies.base import Needs, TileView
 
@@ -23,16 +24,17 @@ DROPOUT_PASSES: Final = 25
 class Predictor:
     """Applies a network to images of any size.
 
-    The network is put into evaluation mode on `device` and belongs to the predictor from then on.
-    Nothing changes between calls, so threads may share one predictor.
+    The network is put into evaluation mode, and a copy of it computes on `device`: batch
+    normalisation folded into the convolutions, in bfloat16 where the hardware has that. Nothing
+    changes between calls, so threads may share one predictor.
     """
 
     def __init__(self, network: UNet, device: torch.device | None = None) -> None:
         self.device = device or best_device()
+        dtype = torch.bfloat16 if has_bfloat16(self.device) else torch.float32
+        self._network = folded(network.eval(), dtype).to(self.device)
         # torch declares no memory_format for Module.to.
-        network.eval().to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network = network
-        self._bfloat16 = has_bfloat16(self.device)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def probabilities(self, images: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Yield the class probabilities of each image, in order.
@@ -87,10 +89,7 @@ class Predictor:
         # numpy's, for torch's reflection cannot pad by more than the image.
         padded = np.pad(np.stack(images, dtype=np.float32), [(0, 0), *missing], mode="reflect")
         tensor = torch.from_numpy(padded).unsqueeze(1).to(self.device)
-        with (
-            torch.inference_mode(),
-            torch.autocast(self.device.type, torch.bfloat16, enabled=self._bfloat16),
-        ):
+        with torch.inference_mode():
             shared = self._network.encode_shared(
                 tensor.contiguous(memory_format=torch.channels_last)
             )
@@ -156,7 +155,7 @@ def _gradients(probs: Tensor, seen: Tensor) -> Tensor:
     predicted = torch.zeros_like(probs).scatter_(1, probs.max(dim=1, keepdim=True).indices, 1.0)
     surprise = (probs - predicted).flatten(2) / probs[0, 0].numel()
     # Pixels times channels, as they lie in memory.
-    by_class = surprise @ seen.permute(0, 2, 3, 1).flatten(1, 2)
+    by_class = surprise.to(seen.dtype) @ seen.permute(0, 2, 3, 1).flatten(1, 2)
     return by_class.flatten(1).float()
 
 

@@ -1,35 +1,42 @@
-"""Whole volumes segmented by a trained version: block by block, resumable, without seams.
+"""Whole volumes segmented by a trained version: part by part, resumable, without seams.
 
-A block is cut out with as much around it as the network looks at, at multiples of its stride. So
-every pixel gets the logits of its whole slice, whatever the blocks, and nothing has to be blended.
+Along three axes there are three passes. Those along y and x keep their probabilities in scratch
+arrays; the one along z, which is all there is otherwise, takes the mean and makes the labels.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
-from typing import Any, Final, TypeAlias
+from itertools import accumulate, chain, pairwise, product
+from math import ceil, prod
+from types import EllipsisType
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biosegment.disk import explain_full_disk
-from biosegment.errors import SegmentationExistsError
+from biosegment.errors import SegmentationExistsError, SettingsError
 from biosegment.geometry import Roi
-from biosegment.levels import UNCERTAINTY
+from biosegment.levels import UNCERTAINTY, probability_map
 from biosegment.ome_zarr import SHARD_PX
 from biosegment.progress import Progress
 from biosegment.store import VolumeStore
-from biosegment.unfinished_labels import UnfinishedLabels, write_blocks
+from biosegment.unfinished_labels import UnfinishedLabels, read_scratch, write_blocks
 from ml_backend.model_registry import ModelRegistry
+from ml_backend.planes import Planes
 from ml_backend.predictor import Predictor
 from ml_backend.strategies.measures import entropy
 
 PATCH_PX: Final = 2048
 """Rows and columns that are predicted at a time, without what is cut out around them."""
-Blocks: TypeAlias = dict[str, NDArray[np.uint8]]
-"""Labels and maps of a region, shape (1, H, W) each, by their name."""
-_FLIPS: Final = (slice(None), slice(None, None, -1))
+ISOTROPIC: Final = 1.1
+"""How many times as long as the shortest edge of a voxel the longest one may be for three axes."""
+_SCRATCH: Final = {1: "along-y", 2: "along-x"}
+"""Arrays of the probabilities of foreground classes, 0 to 255, by the axis of their pass."""
+_SCRATCH_PX: Final = 2048
+"""Rows and columns of the planes of a scratch array that are in one file."""
+_SCRATCH_PLANES: Final = 16
+"""Planes in a file: a chunk of the store, 256 rows, is decoded once for that many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,8 @@ class SegmentationPlan:
     """Make the map of uncertainty."""
     probabilities: bool = False
     """Make a map of the probability of each class but background, 0 to 255."""
+    three_axes: bool = False
+    """Average the probabilities of planes along z, y and x."""
     patch_px: int = PATCH_PX
     """Rows and columns that are predicted at a time; memory goes with its square."""
 
@@ -64,18 +73,29 @@ class Segmentation:
 
     Raises
     ------
+    SettingsError
+        If the volume does not suit the plan.
     ModelNotFoundError, ModelDamagedError
         If the model cannot be loaded.
     """
 
     def __init__(self, store: VolumeStore, registry: ModelRegistry, plan: SegmentationPlan) -> None:
+        check_axes(store, plan)
         self.store = store
         self.plan = plan
         network, self.card = registry.load(plan.project_id, plan.version)
-        self._stride, self._reach = network.stride, network.reach_px
-        self._predictor = Predictor(network)
-        self.units = tuple(_units(store.shape))
-        """Regions that are written at once: the part of a slice that is one file of the store."""
+        predictor = Predictor(network)
+        # Along z comes last: that pass makes slices of labels, with what the others found.
+        self._passes = tuple(
+            Planes(store, network, predictor, axis=axis, patch_px=plan.patch_px, flips=plan.flips)
+            for axis in ((1, 2, 0) if plan.three_axes else (0,))
+        )
+        boxes = [list(_boxes(store.shape, _file_shape(each.axis))) for each in self._passes]
+        self.units = tuple(chain.from_iterable(boxes))
+        """Regions that are written at once, each a file of the store or of a scratch array."""
+        ends = [0, *accumulate(map(len, boxes))]
+        self.stages = tuple(range(start, stop) for start, stop in pairwise(ends))
+        """Numbers of the units of each pass over the volume. A pass needs those before it."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -85,8 +105,9 @@ class Segmentation:
     @property
     def maps(self) -> tuple[str, ...]:
         """Names of the maps that are made."""
+        uncertainty = [UNCERTAINTY] if self.plan.uncertainty else []
         probabilities = self.class_names if self.plan.probabilities else ()
-        return (*([UNCERTAINTY] if self.plan.uncertainty else []), *map(_map_name, probabilities))
+        return (*uncertainty, *map(probability_map, probabilities))
 
     def begin(self, name: str, *, overwrite: bool = False) -> UnfinishedLabels:
         """Begin the label image, or go on with that which was begun by the same plan.
@@ -108,8 +129,13 @@ class Segmentation:
         if name in self.store.label_names and not overwrite:
             raise SegmentationExistsError(name, self.store.name)
         plan = asdict(self.plan) | {"weights_sha256": self.card.weights_sha256}
-        units = len(self.units)
-        return UnfinishedLabels.begin(self.store, name, self.class_names, plan, units, self.maps)
+        scratch = {
+            _SCRATCH[each.axis]: (len(self.class_names), *_file_shape(each.axis))
+            for each in self._passes[:-1]
+        }
+        return UnfinishedLabels.begin(
+            self.store, name, self.class_names, plan, len(self.units), self.maps, scratch
+        )
 
     def run(
         self,
@@ -124,7 +150,7 @@ class Segmentation:
         labels
             From `begin`.
         progress
-            Told the units done and in all.
+            Told how much is done and in all, as `progress_of` counts it.
         pause
             Asked after each unit whether to stop there.
 
@@ -139,120 +165,121 @@ class Segmentation:
             If the disk is too small. What is done is kept.
         """
         missing = labels.missing()
-        total = len(self.units)
-        done = total - len(missing)
-        progress(done, total)
+        tell = self.progress_of(missing, progress)
         with explain_full_disk(self.store.path):
-            for unit, blocks in self.blocks(missing):
-                write_blocks(self.store, labels.name, self.units[unit], blocks)
+            for unit in self.make(labels.name, missing):
                 labels.mark(unit)
-                done += 1
-                progress(done, total)
-                if done < total and pause():
+                tell(unit)
+                if unit != missing[-1] and pause():
                     return False
             labels.finish()
         return True
 
-    def blocks(self, units: Sequence[int]) -> Iterator[tuple[int, Blocks]]:
-        """Yield the labels and maps of units, by their number, in order."""
-        patches = [(unit, patch) for unit in units for patch in self._patches(self.units[unit])]
-        windows = (self._window(patch) for _, patch in patches)
-        probs = self._predictor.probabilities(self._images(windows))
-        found: Blocks = {}
-        for place, (unit, patch) in enumerate(patches):
-            roi = self.units[unit]
-            if not found:
-                found = {name: np.empty(roi.shape, np.uint8) for name in ("labels", *self.maps)}
-            y, x = patch.y - roi.y, patch.x - roi.x
-            inside = np.s_[0, y : y + patch.height, x : x + patch.width]
-            for name, block in self._of_patch(patch, probs).items():
-                found[name][inside] = block
-            if place + 1 == len(patches) or patches[place + 1][0] != unit:
-                yield unit, found
-                found = {}
+    def progress_of(self, missing: Sequence[int], progress: Progress) -> Callable[[int], None]:
+        """Return what is to be called with each unit that is done.
 
-    def _of_patch(self, patch: Roi, probs: Iterator[NDArray[np.float32]]) -> Mapping[str, Any]:
-        """Return labels and maps of a patch, (H, W), from the next probabilities."""
-        window = self._window(patch)
-        if self.plan.flips:
-            # In the order of `_images`.
-            back = [
-                each[:, rows, columns]
-                for each, (rows, columns) in zip(islice(probs, 4), _flips(), strict=True)
-            ]
-            mean = np.asarray(np.mean(back, axis=0, dtype=np.float32))
-        else:
-            mean = next(probs)
-        y, x = patch.y - window.y, patch.x - window.x
-        inner = mean[:, y : y + patch.height, x : x + patch.width]
-        found = {"labels": inner.argmax(axis=0)}
-        if self.plan.uncertainty:
-            found[UNCERTAINTY] = np.rint(255 * entropy(inner))
-        if self.plan.probabilities:
-            for name, each in zip(self.class_names, inner[1:], strict=True):
-                found[_map_name(name)] = np.rint(np.float32(255) * each)
-        return found
+        It reports in slices or parts of slices that are a file, all passes counted, by the share of
+        voxels: units differ in size.
+        """
+        total = len(self.stages) * len(self.stages[-1])
+        voxels = len(self.stages) * prod(self.store.shape)
+        left = sum(prod(self.units[unit].shape) for unit in missing)
 
-    def _images(self, windows: Iterator[Roi]) -> Iterator[NDArray[np.float32]]:
-        """Yield the images of windows, and their flips; the next is read while one is predicted."""
-        with ThreadPoolExecutor(1) as pool:
-            waiting: Future[NDArray[np.float32]] | None = None
-            for window in windows:
-                following = pool.submit(self._image, window)
-                if waiting is not None:
-                    yield from self._flipped(waiting.result())
-                waiting = following
-            if waiting is not None:
-                yield from self._flipped(waiting.result())
+        def report(done: int) -> None:
+            nonlocal left
+            left -= done
+            progress(total - ceil(total * left / voxels), total)
 
-    def _image(self, window: Roi) -> NDArray[np.float32]:
-        """Return the image of a window, with sides that the network takes as they are."""
-        image = self.store.read_unit(window)[0]
-        # Padded here, before it is flipped: what is pooled together stays together.
-        missing = [(0, -length % self._stride) for length in image.shape]
-        return np.pad(image, missing, mode="reflect")
+        report(0)
+        return lambda unit: report(prod(self.units[unit].shape))
 
-    def _flipped(self, image: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
-        if not self.plan.flips:
-            yield image
+    def make(self, name: str, units: Sequence[int]) -> Iterator[int]:
+        """Write units of the labels `name`, given in order; yield the number of each when done."""
+        for planes, stage in zip(self._passes, self.stages, strict=True):
+            numbers = [unit for unit in units if unit in stage]
+            probs = planes.probabilities(self.units[unit] for unit in numbers)
+            for unit in numbers:
+                box = self.units[unit]
+                blocks: dict[str, NDArray[np.uint8]] = {}
+                for part in planes.parts(box):
+                    for which, found in self._outcome(name, planes.axis, part, next(probs)):
+                        if which not in blocks:
+                            blocks[which] = np.empty((*found.shape[:-3], *box.shape), np.uint8)
+                        blocks[which][_within(part, box)] = found
+                write_blocks(self.store, name, box, blocks)
+                yield unit
+
+    def _outcome(
+        self, name: str, axis: int, part: Roi, probs: NDArray[np.float32]
+    ) -> Iterator[tuple[str, NDArray[Any]]]:
+        """Yield what is kept of the probabilities (C, z, y, x) of a part, by the name of its array.
+
+        Arrays are of shape (z, y, x), those of scratch (C - 1, z, y, x).
+        """
+        if axis in _SCRATCH:
+            yield _SCRATCH[axis], np.rint(np.float32(255) * probs[1:])
             return
-        for rows, columns in _flips():
-            yield np.ascontiguousarray(image[rows, columns])
+        if self.plan.three_axes:
+            probs = self._mean_of_axes(name, part, probs)
+        yield "labels", probs.argmax(axis=0)
+        if self.plan.uncertainty:
+            yield UNCERTAINTY, np.rint(255 * entropy(probs))
+        if self.plan.probabilities:
+            for class_name, each in zip(self.class_names, probs[1:], strict=True):
+                yield probability_map(class_name), np.rint(np.float32(255) * each)
 
-    def _patches(self, unit: Roi) -> Iterator[Roi]:
-        size = self.plan.patch_px
-        for y in range(unit.y, unit.y + unit.height, size):
-            for x in range(unit.x, unit.x + unit.width, size):
-                height = min(size, unit.y + unit.height - y)
-                yield Roi(unit.z, y, x, 1, height, min(size, unit.x + unit.width - x))
-
-    def _window(self, patch: Roi) -> Roi:
-        """Return a patch with what the network looks at around it, as far as the volume goes."""
-        top, left = max(0, patch.y - self._reach), max(0, patch.x - self._reach)
-        bottom = min(self.store.shape[1], patch.y + patch.height + self._reach)
-        right = min(self.store.shape[2], patch.x + patch.width + self._reach)
-        return Roi(patch.z, top, left, 1, bottom - top, right - left)
+    def _mean_of_axes(
+        self, name: str, part: Roi, probs: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """Return the mean of the probabilities along z, (C, z, y, x), and of those kept before."""
+        mean = probs.copy()
+        for which in _SCRATCH.values():
+            others = read_scratch(self.store, name, which, part) / np.float32(255)
+            mean[1:] += others
+            mean[0] += 1 - others.sum(axis=0)
+        return np.maximum(mean / 3, 0)
 
 
 def labels_name(plan: SegmentationPlan) -> str:
     """Return what the labels of a plan are called if nobody gives them a name."""
-    return f"project{plan.project_id}-{plan.version}{'-flips' if plan.flips else ''}"
+    how = ("-3axes" if plan.three_axes else "") + ("-flips" if plan.flips else "")
+    return f"project{plan.project_id}-{plan.version}{how}"
 
 
-def _units(shape: Sequence[int]) -> Iterator[Roi]:
-    depth, height, width = shape
-    for z in range(depth):
-        for y in range(0, height, SHARD_PX):
-            for x in range(0, width, SHARD_PX):
-                yield Roi(z, y, x, 1, min(SHARD_PX, height - y), min(SHARD_PX, width - x))
+def check_axes(store: VolumeStore, plan: SegmentationPlan) -> None:
+    """Raise SettingsError if a plan takes three axes, but the voxels are no cubes, about."""
+    if not plan.three_axes:
+        return
+    size = store.voxel_size
+    if size is None or max(size.zyx) > ISOTROPIC * min(size.zyx):
+        found = f"is {size}" if size else "is not known"
+        raise SettingsError(
+            "--three-axes",
+            f"needs voxels of the same length along z, y and x, but the voxel size of "
+            f"{store.name!r} {found}; if that is wrong, the import repeated with --voxel-size "
+            "z,y,x and a unit, such as --voxel-size 8,8,8nm, corrects it",
+        )
 
 
-def _flips() -> Iterator[tuple[slice, slice]]:
-    for rows in _FLIPS:
-        for columns in _FLIPS:
-            yield rows, columns
+def _file_shape(axis: int) -> tuple[int, int, int]:
+    """Return what a file holds of the result of a pass, along z, y and x."""
+    if axis not in _SCRATCH:
+        return (1, SHARD_PX, SHARD_PX)
+    sides = [_SCRATCH_PX] * 3
+    sides[axis] = _SCRATCH_PLANES
+    return (sides[0], sides[1], sides[2])
 
 
-def _map_name(class_name: str) -> str:
-    """Return what the map of a class is called, without characters that paths do not take."""
-    return "probability-" + "".join(c if c.isalnum() else "-" for c in class_name)
+def _boxes(shape: Sequence[int], sides: Sequence[int]) -> Iterator[Roi]:
+    """Yield the boxes that a volume is divided into, cut off at its end."""
+    starts = (range(0, size, side) for size, side in zip(shape, sides, strict=True))
+    for corner in product(*starts):
+        ends = zip(shape, corner, sides, strict=True)
+        yield Roi(*corner, *(min(side, size - start) for size, start, side in ends))
+
+
+def _within(part: Roi, box: Roi) -> tuple[EllipsisType | slice, ...]:
+    """Return the index of a part in an array of the box that holds it, channels or not."""
+    starts = (part.z - box.z, part.y - box.y, part.x - box.x)
+    sides = zip(starts, part.shape, strict=True)
+    return (..., *(slice(start, start + side) for start, side in sides))

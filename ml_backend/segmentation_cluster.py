@@ -23,7 +23,7 @@ from distributed import Client, LocalCluster, as_completed
 from biosegment.errors import ClusterError
 from biosegment.progress import Progress
 from biosegment.store import VolumeStore
-from biosegment.unfinished_labels import UnfinishedLabels, write_blocks
+from biosegment.unfinished_labels import UnfinishedLabels
 from ml_backend.hardware import keep_memory
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.segmentation import Segmentation, SegmentationPlan
@@ -43,7 +43,9 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[Client]:
         If nothing answers at the scheduler's address.
     """
     if scheduler is None:
-        options = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
+        # Any free port: at the usual one, a second cluster on this machine would complain.
+        address = "127.0.0.1:0"
+        options = {"threads_per_worker": 1, "processes": True, "dashboard_address": address}
         with LocalCluster(n_workers=workers, **options) as local, Client(local) as client:
             yield client
         return
@@ -58,7 +60,11 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[Client]:
 
 
 def run_on(
-    client: Client, segmentation: Segmentation, labels: UnfinishedLabels, progress: Progress
+    client: Client,
+    segmentation: Segmentation,
+    labels: UnfinishedLabels,
+    progress: Progress,
+    threads: int | None = None,
 ) -> None:
     """Make all units that are missing on the workers of a cluster, then finish.
 
@@ -71,7 +77,9 @@ def run_on(
     labels
         From its `begin`.
     progress
-        Told the units done and in all.
+        Told how much is done and in all.
+    threads
+        Of each worker; its share of the cores of this machine if left out.
 
     Raises
     ------
@@ -80,23 +88,24 @@ def run_on(
         is kept.
     """
     missing = labels.missing()
-    total = len(segmentation.units)
-    done = total - len(missing)
-    progress(done, total)
+    tell = segmentation.progress_of(missing, progress)
     data_root = segmentation.store.path.parents[1]
     work = (str(data_root.resolve()), labels.store.name, labels.name, asdict(segmentation.plan))
-    threads = max(1, (os.cpu_count() or 1) // max(1, len(client.scheduler_info()["workers"])))
-    futures = client.map(_make, missing, work=work, threads=threads, pure=False, retries=RETRIES)
-    try:
-        for future in as_completed(futures):
-            try:
-                labels.mark(future.result())
-            except Exception as exc:
-                raise ClusterError(client.scheduler.address, f"a worker failed: {exc}") from exc
-            done += 1
-            progress(done, total)
-    finally:
-        client.cancel(futures)
+    workers = len(client.scheduler_info()["workers"])
+    threads = threads or max(1, (os.cpu_count() or 1) // max(1, workers))
+    for stage in segmentation.stages:
+        units = [unit for unit in missing if unit in stage]
+        futures = client.map(_make, units, work=work, threads=threads, pure=False, retries=RETRIES)
+        try:
+            for future in as_completed(futures):
+                try:
+                    unit = future.result()
+                except Exception as exc:
+                    raise ClusterError(client.scheduler.address, f"a worker failed: {exc}") from exc
+                labels.mark(unit)
+                tell(unit)
+        finally:
+            client.cancel(futures)
     labels.finish()
 
 
@@ -105,9 +114,7 @@ def _make(unit: int, work: tuple[str, str, str, dict[str, Any]], threads: int) -
     data_root, volume, name, fields = work
     torch.set_num_threads(threads)
     segmentation = _segmentation(data_root, volume, SegmentationPlan(**fields))
-    for _, blocks in segmentation.blocks([unit]):
-        write_blocks(segmentation.store, name, segmentation.units[unit], blocks)
-    return unit
+    return next(segmentation.make(name, [unit]))
 
 
 @lru_cache(maxsize=2)

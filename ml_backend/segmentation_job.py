@@ -38,8 +38,8 @@ class Order:
 def segment(fields: dict[str, Any]) -> dict[str, Any]:
     """Segment a volume: the job that the queue names.
 
-    A turn of the loop never waits for longer than one part of a slice: the segmentation then puts
-    itself at the end of the queue.
+    A turn of the loop never waits for longer than one unit of work, a part of a slice or 16 planes
+    along y or x: the segmentation then puts itself at the end of the queue.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ import tifffile
 import torch
 
 from biosegment.geometry import Roi
-from biosegment.store import VolumeStore
+from biosegment.store import VolumeStore, volume_path
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
@@ -31,7 +31,7 @@ def project(stack, tmp_path_factory):
     volume = np.random.default_rng(0).integers(0, 256, SHAPE, "uint8")
     tifffile.imwrite(path, volume, photometric="minisblack")
     arguments = [str(path), "--project", TITLE, "--labels", "cell", "--retrain-every", "999"]
-    done = stack.cli("import", *arguments)
+    done = stack.cli("import", *arguments, "--voxel-size", "8,8,8nm")
     assert done.returncode == 0, done.stderr
     return stack.client.find_project(TITLE)
 
@@ -50,6 +50,13 @@ def version(stack, project):
     registry.save(project["id"], version, network, card)
     registry.promote(project["id"], version)
     return version
+
+
+@pytest.fixture(scope="module")
+def flat(stack):
+    """A volume that does not tell its voxel size."""
+    store = VolumeStore.create(volume_path(stack.data_root, "flat"), (2, 64, 64), np.uint8)
+    store.finish((0.0, 255.0), {})
 
 
 def labels(stack, name):
@@ -75,11 +82,12 @@ def test_in_the_foreground_by_workers_and_in_the_queue_the_result_is_the_same(st
         np.testing.assert_array_equal(labels(stack, "here"), labels(stack, name))
 
 
-def test_what_is_wrong_is_one_sentence(stack, version, project):
+def test_what_is_wrong_is_one_sentence(stack, version, project, flat):
     for arguments, said in (
         (["nowhere", "--model", TITLE], "no volume 'nowhere'"),
         (["cells", "--model", "No such project"], "no project 'No such project'"),
         (["cells", "--model", TITLE, "--name", "../a"], "'../a'"),
+        (["flat", "--model", TITLE, "--three-axes"], "the voxel size of 'flat' is not known"),
     ):
         done = stack.cli("segment", *arguments)
         assert (done.returncode, one_sentence(done.stderr)) == (1, True), done.stderr
@@ -91,35 +99,42 @@ def test_what_is_wrong_is_one_sentence(stack, version, project):
     assert "--overwrite" in again.stderr
 
 
-def test_a_killed_command_goes_on(stack, version, wait_until):
-    expected = stack.cli("segment", "cells", "--model", TITLE, "--name", "whole", "--flips")
+@pytest.mark.parametrize("how", ["flips", "three-axes"])
+def test_a_killed_command_goes_on(stack, version, wait_until, how):
+    whole, killed = f"whole-{how}", f"killed-{how}"
+    expected = stack.cli("segment", "cells", "--model", TITLE, "--name", whole, f"--{how}")
     assert expected.returncode == 0, expected.stderr
     command = [sys.executable, "-c", "from biosegment.cli import main; main()", "segment", "cells"]
-    command += ["--model", TITLE, "--name", "killed", "--flips"]
+    command += ["--model", TITLE, "--name", killed, f"--{how}"]
     process = subprocess.Popen(command, env=stack.environment, stdout=subprocess.DEVNULL)
-    done = stack.data_root / "volumes" / ".segmenting" / "cells.killed.done"
+    done = stack.data_root / "volumes" / ".segmenting" / f"cells.{killed}.done"
     wait_until(lambda: done.exists() and sum(done.read_bytes()) > 2, 60, "a part is done")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    again = stack.cli("segment", "cells", "--model", TITLE, "--name", "killed", "--flips")
+    again = stack.cli("segment", "cells", "--model", TITLE, "--name", killed, f"--{how}")
     assert again.returncode == 0, again.stderr
-    np.testing.assert_array_equal(labels(stack, "whole"), labels(stack, "killed"))
+    np.testing.assert_array_equal(labels(stack, whole), labels(stack, killed))
 
 
-def test_the_status_page_starts_it_and_shows_how_far_it_is(stack, project, version, wait_until):
+def test_the_status_page_starts_it_and_shows_how_far_it_is(
+    stack, project, version, flat, wait_until
+):
     settings = stack.settings
     address = f"{settings.backend_url}/projects/{project['id']}/segment"
     with httpx.Client(auth=(settings.basic_auth_user, settings.basic_auth_pass)) as web:
         assert "<option>cells</option>" in web.get(address).text
         unknown = web.post(address, data={"volume": "../../etc"})
         assert (unknown.status_code, "no volume" in unknown.text) == (422, True)
-        started = web.post(address, data={"volume": "cells", "uncertainty": "on"})
+        options = {"volume": "cells", "three_axes": "on", "uncertainty": "on"}
+        flat = web.post(address, data={**options, "volume": "flat"})
+        assert (flat.status_code, "&#39;flat&#39; is not known" in flat.text) == (422, True)
+        started = web.post(address, data=options)
         assert started.status_code == 303
-        name = f"project{project['id']}-{version}"
+        name = f"project{project['id']}-{version}-3axes"
         wait_until(
             lambda: f"cells: {name} is done" in web.get(settings.backend_url).text, 90, "done"
         )
-        again = web.post(address, data={"volume": "cells"})
+        again = web.post(address, data=options)
         assert (again.status_code, "already" in again.text) == (422, True)
     assert labels(stack, name).shape == SHAPE
     assert f"{name} is done" in stack.cli("status").stdout

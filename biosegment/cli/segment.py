@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from biosegment.cli.console import console, progress_bar
+from biosegment.cli.model_name import find_model
 from biosegment.cli.watch import watch
 from biosegment.errors import NoWorkerError, SegmentationError, SettingsError
-from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import Settings
 from biosegment.stack import connection
 from biosegment.store import VolumeStore
 
 if TYPE_CHECKING:
     from biosegment.unfinished_labels import UnfinishedLabels
-    from ml_backend.model_registry import ModelRegistry
     from ml_backend.segmentation import Segmentation
     from ml_backend.segmentation_job import Order
 
@@ -31,6 +30,13 @@ def segment(
     flips: Annotated[
         bool,
         typer.Option("--flips", help="Average over flips: a little better, four times slower."),
+    ] = False,
+    three_axes: Annotated[
+        bool,
+        typer.Option(
+            "--three-axes",
+            help="Average over planes along z, y and x, if voxels are cubes; three times slower.",
+        ),
     ] = False,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Keep how undecided the model is, too.")
@@ -65,8 +71,15 @@ def segment(
     settings = Settings.from_env(connection(os.environ))
     store = VolumeStore.open(settings.data_root, volume)
     registry = ModelRegistry(settings.data_root)
-    project_id, version = _model(model, settings, registry)
-    plan = SegmentationPlan(project_id, version, flips, uncertainty, probabilities)
+    project_id, version = find_model(model, settings, registry, "--model")
+    plan = SegmentationPlan(
+        project_id,
+        version,
+        flips=flips,
+        uncertainty=uncertainty,
+        probabilities=probabilities,
+        three_axes=three_axes,
+    )
     segmentation = Segmentation(store, registry, plan)
     order = Order(volume, name or labels_name(plan), plan, overwrite)
     if worker:
@@ -114,21 +127,3 @@ def _on_worker(settings: Settings, order: "Order") -> None:
         raise NoWorkerError(jobs.address)
     job_id = jobs.request_segmentation(asdict(order))
     watch(jobs, job_id, lambda reason: SegmentationError(order.volume, reason))
-
-
-def _model(text: str, settings: Settings, registry: "ModelRegistry") -> tuple[int, str]:
-    """Return project and version that ``PROJECT`` or ``PROJECT@VERSION`` names."""
-    from ml_backend.model_registry import VERSION
-
-    title, _, version = text.rpartition("@")
-    if not title or not VERSION.fullmatch(version):
-        title, version = text, ""
-    if title.isdecimal() and int(title) in registry.projects():
-        project_id = int(title)
-    else:
-        with LabelStudioClient(settings) as client:
-            project_id = client.find_project(title)["id"]
-    found = version or registry.current(project_id)
-    if found is None:
-        raise SettingsError("--model", f"names {title}, which has no trained model yet")
-    return project_id, found

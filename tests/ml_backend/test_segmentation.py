@@ -175,7 +175,8 @@ def test_an_interrupted_one_goes_on_and_gives_the_same_bytes(
     again = Segmentation(store, registry, plan)
     reports = []
     assert carried_out(again, progress=lambda *report: reports.append(report))
-    assert reports[0] == (5, total)
+    # The five hold as much as seven of the average.
+    assert reports[0] == (7, total)
     assert reports[-1] == (total, total)
     assert files(store) == files(other)
     assert list((store.path.parent / ".segmenting").glob("*.done")) == []

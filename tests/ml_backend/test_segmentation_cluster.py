@@ -8,7 +8,7 @@ import torch
 from distributed import LocalCluster
 
 from biosegment.errors import ClusterError
-from biosegment.geometry import Roi
+from biosegment.geometry import Roi, VoxelSize
 from biosegment.store import VolumeStore, volume_path
 from biosegment.unfinished_labels import UnfinishedLabels
 from ml_backend.model.unet import UNet, UNetSpec
@@ -26,11 +26,11 @@ def quiet(*_):
     pass
 
 
-@pytest.fixture
-def segmentation(tmp_path):
+@pytest.fixture(params=[False, True], ids=["slices", "three axes"])
+def segmentation(tmp_path, request):
     path = volume_path(tmp_path, "em")
     path.parent.mkdir(parents=True)
-    store = VolumeStore.create(path, SHAPE, np.uint8)
+    store = VolumeStore.create(path, SHAPE, np.uint8, VoxelSize(8, 8, 8))
     store.write(Roi.whole(SHAPE), np.random.default_rng(0).integers(0, 256, SHAPE, "uint8"))
     store.finish((0.0, 255.0), {})
     torch.manual_seed(0)
@@ -41,7 +41,8 @@ def segmentation(tmp_path):
     )  # fmt: skip
     registry = ModelRegistry(tmp_path)
     registry.save(1, PLAN.version, UNet(UNetSpec(2, widths=(4, 8))), card)
-    return Segmentation(VolumeStore.open(tmp_path, "em"), registry, PLAN)
+    plan = replace(PLAN, three_axes=request.param)
+    return Segmentation(VolumeStore.open(tmp_path, "em"), registry, plan)
 
 
 def whole(segmentation, name):
@@ -65,12 +66,18 @@ def test_workers_make_what_one_process_makes_also_when_one_of_them_dies(segmenta
         with segmentation.begin("together") as labels:
             run_on(client, segmentation, labels, lambda *report: reports.append(report))
     np.testing.assert_array_equal(whole(segmentation, "together"), whole(segmentation, "alone"))
-    assert reports[-1] == (len(segmentation.units), len(segmentation.units))
+    total = len(segmentation.stages) * SHAPE[0]
+    assert reports[-1] == (total, total)
     assert set(segmentation.store.label_names) == {"alone", "together"}
 
 
+def test_two_clusters_on_one_machine_keep_out_of_each_other_s_way():
+    with cluster(1, None) as one, cluster(1, None) as other:
+        assert set(one.run(os.getpid).values()) != set(other.run(os.getpid).values())
+
+
 def test_what_fails_on_a_worker_is_told_and_what_is_done_is_kept(segmentation):
-    gone = replace(PLAN, version="0009-20261122T101530")
+    gone = replace(segmentation.plan, version="0009-20261122T101530")
     with cluster(1, None) as client, segmentation.begin("cells") as labels:
         segmentation.plan = gone
         with pytest.raises(ClusterError, match="has no model version"):
