@@ -45,6 +45,8 @@ class ModelCard:
     """Package -> version."""
     round: Sequence[AnnotationRecord] = ()
     """The annotations that no version before had learned from, as a test of the parent."""
+    imported: Mapping[str, Any] | None = None
+    """What its package told of a version that was not trained here: fields of `PackageCard`."""
     version: str = ""
     created: str = ""
     """Time of saving: ISO 8601, UTC."""

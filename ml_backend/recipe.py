@@ -32,7 +32,7 @@ class Recipe:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if not (number and math.isfinite(value) and low <= value <= high):
                 raise ValueError(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")
-        if not _are_widths(self.widths):
+        if not are_widths(self.widths):
             raise ValueError(
                 f"widths must be 2 to {MAX_LEVELS} whole numbers from 1 to {MAX_WIDTH}, "
                 f"not {self.widths!r}"
@@ -83,7 +83,8 @@ class Recipe:
         return replace(spec, **asdict(self))
 
 
-def _are_widths(value: object) -> bool:
+def are_widths(value: object) -> bool:
+    """Tell whether these can be the widths of a network (`UNetSpec.widths`)."""
     return (
         isinstance(value, list | tuple)
         and 2 <= len(value) <= MAX_LEVELS

@@ -1,13 +1,14 @@
 """``biosegment export``."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from biosegment.cli.console import console, progress_bar
+from biosegment.cli.model_name import find_model
 from biosegment.errors import SettingsError, VolumeNotFoundError
 from biosegment.geometry import Box
 from biosegment.labels import LabelMap
@@ -19,18 +20,25 @@ if TYPE_CHECKING:
     from exporters.tiles import Predict, TilePlan
     from exporters.volume import VolumePlan
 
+MODEL_FORMATS: Final = ("bioimageio", "torchscript", "onnx")
+"""What a trained model can be written as, in place of a volume."""
+
 
 def export(
     name: Annotated[
         str,
         typer.Argument(
-            help="Name of a volume in the data folder; with --tiles or --tasks, title or number "
-            "of a Label Studio project."
+            help="Name of a volume in the data folder; with --tiles, --tasks or a model's format, "
+            "title or number of a Label Studio project."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder to write into.")],
     format: Annotated[
-        str, typer.Option(help="Format of the files: nrrd, tiff, ims, amira, mib, rois, …")
+        str,
+        typer.Option(
+            help="Format of the files: nrrd, tiff, ims, n5, gltf, …, `biosegment formats` has all; "
+            "of a trained model bioimageio, torchscript or onnx."
+        ),
     ] = "tiff",
     labels: Annotated[
         str | None,
@@ -66,12 +74,19 @@ def export(
     volume: Annotated[
         str | None, typer.Option(help="Which volume of the project, if it has several.")
     ] = None,
+    author: Annotated[
+        list[str] | None, typer.Option(help="Who made the model; give it once for each.")
+    ] = None,
+    license: Annotated[
+        str | None, typer.Option(help="Licence of the model, by its SPDX identifier.")
+    ] = None,
 ) -> None:
-    """Write a volume and its labels for another program, or tiles to be labelled there.
+    """Write a volume and its labels for another program, tiles to be labelled there, or a model.
 
     With --tiles or --tasks, it writes tiles of a project with the model's masks: change the labels
     there, save them under their old name, and bring them back by `biosegment annotations FOLDER
-    --project PROJECT`.
+    --project PROJECT`. With the format bioimageio, torchscript or onnx, it writes the model that
+    serves PROJECT, or PROJECT@VERSION.
     """
     from exporters.tiles import TilePlan
     from exporters.volume import VolumePlan
@@ -79,8 +94,20 @@ def export(
     settings = Settings.from_env(connection(os.environ))
     switch = "--no-image" if image is False else "--image"
     of_volume = {"--labels": labels, switch: image, "--region": region, "--level": level}
+    of_tiles = {"--context": context, "--volume": volume}
+    of_package = {"--author": author or None, "--license": license}
+    if format in MODEL_FORMATS:
+        several = {"--tiles": tiles, "--tasks": tasks}
+        _refuse(
+            of_volume | several | of_tiles, f"is not for a model, which {format} is a format of"
+        )
+        if format != "bioimageio":
+            _refuse(of_package, "goes with --format bioimageio")
+        _export_model(name, format, author or (), license, force, out, settings)
+        return
+    _refuse(of_package, "goes with --format bioimageio")
     if tiles is None and tasks is None:
-        _refuse({"--context": context, "--volume": volume}, "goes with --tiles or --tasks")
+        _refuse(of_tiles, "goes with --tiles or --tasks")
         plan = VolumePlan(
             volume=name,
             format=format,
@@ -118,8 +145,9 @@ def _export_volume(plan: "VolumePlan", out: Path, settings: Settings) -> None:
             f"or --tasks has to be given for tiles of a project, and {plan.volume} is no volume"
         )
         raise SettingsError("--tiles", f"{reason} in {settings.data_root}") from exc
-    for path in written:
+    for path in written.paths:
         console.print(f"{path} written", markup=False, soft_wrap=True)
+    _tell(written.notices)
 
 
 def _export_tiles(plan: "TilePlan", out: Path, settings: Settings) -> None:
@@ -132,15 +160,40 @@ def _export_tiles(plan: "TilePlan", out: Path, settings: Settings) -> None:
         return mask_predictor(ModelRegistry(settings.data_root), found["id"], label_map)
 
     with progress_bar() as report:
-        done = export_tiles(plan, out, predictor, settings, report)
+        done, notices = export_tiles(plan, out, predictor, settings, report)
     console.print(f"{len(done.tiles)} tiles written to {out}; their labels are in", markup=False)
     for tile in done.tiles:
         console.print(f"  {tile.labels}", markup=False)
+    _tell(notices)
     console.print(
         "Change them, save them under the same names, then: "
         f"biosegment annotations {out} --project {done.project}",
         markup=False,
     )
+
+
+def _export_model(
+    model: str,
+    format: str,
+    authors: Sequence[str],
+    licence: str | None,
+    force: bool,
+    out: Path,
+    settings: Settings,
+) -> None:
+    from ml_backend.model_export import AUTHOR, LICENCE, ModelPlan, export_model
+    from ml_backend.model_registry import ModelRegistry
+
+    registry = ModelRegistry(settings.data_root)
+    project_id, version = find_model(model, settings, registry, "PROJECT")
+    plan = ModelPlan(project_id, version, format, authors or (AUTHOR,), licence or LICENCE, force)
+    path = export_model(plan, out, registry)
+    console.print(f"{path} written", markup=False, soft_wrap=True)
+
+
+def _tell(notices: Iterable[str]) -> None:
+    for notice in notices:
+        console.print(f"{notice}.", markup=False, soft_wrap=True)
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -84,6 +84,21 @@ class ModelDamagedError(BioSegmentError, ValueError):
         return f"{path} cannot be used: {reason}. Delete its folder; the version before it serves."
 
 
+class ModelPackageError(BioSegmentError, ValueError):
+    """A file is no model for a project: ``ModelPackageError(path, reason)``."""
+
+    def __str__(self) -> str:
+        path, reason = self.args
+        return f"{path} cannot be used as a model: {reason.rstrip('.')}."
+
+
+class ProjectBusyError(BioSegmentError):
+    """A worker is at a project's models: ``ProjectBusyError(project title)``."""
+
+    def __str__(self) -> str:
+        return f"A worker is training or ranking {self.args[0]!r}; try again once it is done."
+
+
 class RecipeError(BioSegmentError, ValueError):
     """A project's training recipe cannot be used: ``RecipeError(path, reason)``."""
 

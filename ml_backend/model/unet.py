@@ -1,5 +1,7 @@
 """A plain two-dimensional U-Net for greyscale slices.
 
+Model packages carry this file as it is, and other programs run it: it needs torch and nothing else.
+
 References
 ----------
 Ronneberger, Fischer, Brox: U-Net: Convolutional Networks for Biomedical Image Segmentation.
@@ -94,7 +96,7 @@ class UNet(nn.Module):
         list of Tensor, shape (B, widths[i], H / 2**i, W / 2**i)
             The levels up to the first that drops activations, that one before it does.
         """
-        x = (images - 0.5) / 0.25
+        x = ((images - 0.5) / 0.25).to(self.head.weight.dtype)
         levels: list[Tensor] = []
         for block in self.encoder[: self._first_dropped + 1]:
             x = block(nn.functional.max_pool2d(x, 2) if levels else x)
@@ -138,6 +140,29 @@ class UNet(nn.Module):
             if level >= self._first_dropped:
                 x = drop(x)
         return x
+
+
+class ProbabilityUNet(UNet):
+    """A `UNet` of the same weights that returns the probability of each class, not its logit."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the class probabilities of every pixel, which sum to 1.
+
+        Parameters
+        ----------
+        images : Tensor of float, shape (B, 1, H, W), in [0, 1]
+            H and W are multiples of `stride`.
+
+        Returns
+        -------
+        Tensor of float, shape (B, C, H, W)
+        """
+        return super().forward(images).softmax(dim=1)
+
+
+def probability_unet(classes: int, widths: Sequence[int], dropout: float) -> ProbabilityUNet:
+    """Return a network with random weights; the arguments are the fields of `UNetSpec`."""
+    return ProbabilityUNet(UNetSpec(classes, widths, dropout))
 
 
 def _double_conv(inputs: int, outputs: int) -> nn.Sequential:

@@ -9,6 +9,10 @@ import tifffile
 from biosegment.cli import main
 from biosegment.geometry import Roi, VoxelSize
 from biosegment.store import VolumeStore, volume_path
+from ml_backend.model.unet import UNet, UNetSpec
+from ml_backend.model_card import ModelCard
+from ml_backend.model_registry import ModelRegistry
+from ml_backend.training import TrainedModel, TrainingSpec
 
 SHAPE = (3, 40, 50)
 
@@ -25,6 +29,21 @@ def store(tmp_path):
     store.write_labels("cells", Roi.whole(SHAPE), volume // 128)
     store.finish_labels("cells")
     return store
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A project, by its number, that has a model; and the version."""
+    network = UNet(UNetSpec(2, widths=(4, 8))).eval()
+    card = ModelCard.of(
+        TrainedModel(network, TrainingSpec(("background", "cell"), widths=(4, 8)), 1, {}),
+        strategy="random", annotations={}, left_out={}, lead_time_s=0.0, parent=None,
+    )  # fmt: skip
+    registry = ModelRegistry(tmp_path / "data")
+    version = registry.next_version(3)
+    registry.save(3, version, network, card)
+    registry.promote(3, version)
+    return "3", version
 
 
 @pytest.fixture
@@ -74,6 +93,19 @@ def test_options_choose_what_goes_out(run, store, tmp_path):
     assert run("brain", *options, "--force")[0] == 0
 
 
+def test_names_that_were_changed_are_told_in_one_line(run, store):
+    store.create_labels("named", ["my cell", "ER"])
+    store.write_labels("named", Roi.whole(SHAPE), np.ones(SHAPE, "uint8"))
+    store.finish_labels("named")
+    options = ["--format", "amira", "--labels", "named", "--no-image"]
+    code, out, _ = run("brain", *options)
+    assert code == 0
+    assert out.splitlines()[-2:] == [
+        "out/brain_labels.am written",
+        'Names that the format cannot hold were changed: "my cell" is "my_cell".',
+    ]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -91,15 +123,38 @@ def test_options_choose_what_goes_out(run, store, tmp_path):
         (["brain", "--region", "0:10"], "'0:10' is no region"),
         (["brain", "--format", "psd"], "--format is one of amira"),
         (["brain", "--labels", "none", "--no-image"], "--no-image leaves nothing to write"),
+        (["3", "--format", "onnx", "--labels", "cells"], "--labels is not for a model"),
+        (["3", "--format", "onnx", "--no-image"], "--no-image is not for a model"),
+        (["3", "--format", "torchscript", "--region", ":,:,:"], "--region is not for a model"),
+        (["3", "--format", "bioimageio", "--level", "0"], "--level is not for a model"),
+        (["3", "--format", "bioimageio", "--tiles", "2"], "--tiles is not for a model"),
+        (["3", "--format", "bioimageio", "--tasks", "2"], "--tasks is not for a model"),
+        (["3", "--format", "onnx", "--volume", "brain"], "--volume is not for a model"),
+        (["3", "--format", "onnx", "--author", "A"], "--author goes with --format bioimageio"),
+        (["brain", "--license", "MIT"], "--license goes with --format bioimageio"),
+        (["3@0009-20261122T101530", "--format", "onnx"], "no model version '0009-20261122T101530'"),
     ],
 )
-def test_options_that_make_no_sense_are_one_sentence(run, tmp_path, arguments, said):
+def test_options_that_make_no_sense_are_one_sentence(run, model, tmp_path, arguments, said):
     code, out, errors = run(*arguments)
     assert (code, out.strip()) == (1, "")
     assert errors.startswith("Error: ")
     assert errors.count("\n") == 1
     assert said in errors
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_goes_out_and_says_where(run, model, tmp_path):
+    project, version = model
+    path = tmp_path / "out" / f"project3_{version}.torchscript.pt"
+    code, out, _ = run(project, "--format", "torchscript")
+    assert (code, out) == (0, f"{path.relative_to(tmp_path)} written\n")
+    code, _, said = run(f"{project}@{version}", "--format", "torchscript")
+    assert (code, said) == (
+        1,
+        f"Error: The setting --out has {path.name} already, which --force replaces.\n",
+    )
+    assert run(project, "--format", "torchscript", "--force")[0] == 0
 
 
 def test_a_level_below_0_exits_with_2(run):

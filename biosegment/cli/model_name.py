@@ -1,0 +1,48 @@
+"""What ``PROJECT`` and ``PROJECT@VERSION`` name on the command line."""
+
+from typing import TYPE_CHECKING
+
+from biosegment.errors import SettingsError
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.settings import Settings
+
+if TYPE_CHECKING:
+    from ml_backend.model_registry import ModelRegistry
+
+
+def find_model(
+    text: str, settings: Settings, registry: "ModelRegistry", option: str
+) -> tuple[int, str]:
+    """Return project and version that ``PROJECT`` or ``PROJECT@VERSION`` names.
+
+    Raises
+    ------
+    SettingsError
+        If the project has no model yet; `option` is what the user gave.
+    ProjectNotFoundError
+        If Label Studio has no such project.
+    """
+    from ml_backend.model_registry import VERSION
+
+    title, _, version = text.rpartition("@")
+    if not title or not VERSION.fullmatch(version):
+        title, version = text, ""
+    project_id = find_project(title, settings, registry)
+    found = version or registry.current(project_id)
+    if found is None:
+        raise SettingsError(option, f"names {title}, which has no trained model yet")
+    return project_id, found
+
+
+def find_project(title: str, settings: Settings, registry: "ModelRegistry") -> int:
+    """Return the number of a project; Label Studio is asked unless it is that of one with models.
+
+    Raises
+    ------
+    ProjectNotFoundError
+        If Label Studio has no such project.
+    """
+    if title.isdecimal() and int(title) in registry.projects():
+        return int(title)
+    with LabelStudioClient(settings) as client:
+        return int(client.find_project(title)["id"])
