@@ -20,6 +20,9 @@ from biosegment.cli.exporting import export
 from biosegment.cli.importing import import_command
 from biosegment.cli.info import formats, info
 from biosegment.cli.loop import effort, status, train
+from biosegment.cli.measure import measure
+from biosegment.cli.models import models
+from biosegment.cli.objects import objects
 from biosegment.cli.segment import segment
 from biosegment.cli.tune import tune
 from biosegment.cli.up import up
@@ -39,11 +42,14 @@ app.command("import")(import_command)
 app.command()(annotations)
 app.command()(export)
 app.command()(segment)
+app.command()(objects)
+app.command()(measure)
 app.command()(formats)
 app.command()(info)
 app.command()(status)
 app.command()(train)
 app.command()(effort)
+app.command()(models)
 app.command()(tune)
 app.command()(benchmark)
 

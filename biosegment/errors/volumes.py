@@ -78,6 +78,14 @@ class SegmentationExistsError(BioSegmentError, FileExistsError):
         )
 
 
+class ObjectsError(BioSegmentError, ValueError):
+    """Objects cannot be found or measured: ``ObjectsError(reason)``, a clause of its own."""
+
+    def __str__(self) -> str:
+        (reason,) = self.args
+        return f"The objects cannot be told apart or measured: {reason}."
+
+
 class ExportError(BioSegmentError, ValueError):
     """A file cannot be written: ``ExportError(path, reason)``."""
 
