@@ -1,4 +1,5 @@
-# One environment, .venv, with exactly the versions of requirements.lock.
+# One environment, .venv, with exactly the versions of requirements.lock; the tests have another one,
+# build/readers, with programs of others.
 # PYTHON=python3.12 chooses the interpreter it is made from, ARGS="..." is passed to demo and test.
 
 PYTHON ?= python3
@@ -8,12 +9,13 @@ BIN := $(VENV)/bin
 # Stamps: written when an installation is complete, so that the next `make` starts at once.
 STACK := $(VENV)/.installed-stack
 DEV := $(VENV)/.installed-dev
+READERS := build/readers
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test bench lint format lock clean browser
+.PHONY: help install demo test readers bench lint format lock clean browser
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,11 +25,13 @@ install: $(STACK)  ## Make .venv with Label Studio, the ML backend and .venv/bin
 demo: $(STACK)  ## Start everything with a sample volume: make demo ARGS="--simulate 60"
 	$(BIN)/biosegment demo $(ARGS)
 
-test: $(DEV) browser  ## Run all tests: make test ARGS="tests/biosegment -k brush"
+test: $(DEV) browser readers  ## Run all tests: make test ARGS="tests/biosegment -k brush"
 	$(BIN)/python -m pytest $(ARGS)
 
+readers: $(READERS)/.installed  ## Make build/readers, with which tests read exported files
+
 bench: $(DEV)  ## Run every benchmark and print its table
-	@for each in brush import_volume large_volume loop ranking segmentation; do \
+	@for each in brush import_volume large_volume loop ranking engine segmentation; do \
 	  echo "== $$each"; $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 lint: $(DEV)  ## Check style, types and spelling
@@ -71,6 +75,14 @@ $(STACK): pyproject.toml requirements.lock | $(BIN)/python
 $(DEV): pyproject.toml requirements.lock | $(BIN)/python
 	$(BIN)/pip install -c requirements.lock -e '.[stack,dev]'
 	@touch $(STACK) $@
+
+$(READERS)/.installed: $(wildcard tests/readers/*.txt) | $(BIN)/python
+	$(BIN)/python -m venv --clear $(READERS)
+	$(READERS)/bin/pip install --quiet --no-compile -r tests/readers/requirements.txt \
+	  -c tests/readers/constraints.txt
+	$(READERS)/bin/pip install --quiet --no-compile --no-deps --no-build-isolation \
+	  -r tests/readers/requirements-after.txt
+	@touch $@
 
 browser: | $(DEV)
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || \

@@ -10,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 
 import psutil
 import pytest
@@ -21,6 +22,7 @@ from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import annotation_regions, tile_of
 from biosegment.settings import Settings
 from biosegment.supervisor import redis_server as redis_server_program
+from importers.samples import vnc_sample, write_synthetic
 
 for suite in ("exporters.testing", "importers.testing", "ml_backend.strategies.testing"):
     pytest.register_assert_rewrite(suite)
@@ -211,6 +213,16 @@ class LocalStack:
             check=False,
             timeout=300,
         )
+
+
+@pytest.fixture(scope="session")
+def sample_stack(tmp_path_factory):
+    """A stack with its mitochondria: a real one where there is one, else a made-up one."""
+    data = os.environ.get("BIOSEGMENT_TEST_DATA")
+    folder = tmp_path_factory.mktemp("sample")
+    if data and (Path(data) / "vnc" / "raw.tif").exists():
+        return vnc_sample(folder, Path(data) / "vnc")
+    return write_synthetic(folder, (6, 512, 640))
 
 
 @pytest.fixture(scope="session")
