@@ -14,6 +14,7 @@ logger = logging.getLogger(__name__)
 # Numbers of malloc.h.
 _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
+_ARENA_MAX: Final = -8
 _MOST: Final = 2**31 - 1
 
 
@@ -21,7 +22,8 @@ def keep_memory() -> None:
     """Let this process keep large buffers after their use, where the C library is glibc.
 
     It would return them to the kernel each time, and a network wants them again at once: with this,
-    prediction on two cores was measured 1.5 times as fast.
+    prediction on two cores was measured 1.5 times as fast. Call it before threads start: those that
+    run already have a heap of their own, which keeps no buffer above 64 MB.
     """
     if sys.platform == "linux":
         # Other C libraries lack the function.
@@ -29,6 +31,7 @@ def keep_memory() -> None:
             library = ctypes.CDLL(None)
             library.mallopt(_MMAP_THRESHOLD, _MOST)
             library.mallopt(_TRIM_THRESHOLD, _MOST)
+            library.mallopt(_ARENA_MAX, 1)
 
 
 def use_free_cores() -> None:

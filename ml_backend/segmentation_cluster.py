@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
+import dask
 import torch
 from distributed import Client, LocalCluster, as_completed
 
@@ -31,6 +32,8 @@ from ml_backend.segmentation import Segmentation, SegmentationPlan
 RETRIES: Final = 3
 """How often a part is tried again after an error; Dask itself repeats what lost workers were at."""
 CONNECT_S: Final = 10
+# Workers compute in threads, and those are running when `keep_memory` could tell them.
+_ARENAS: Final = "distributed.nanny.pre-spawn-environ.MALLOC_ARENA_MAX"
 
 
 @contextmanager
@@ -46,7 +49,11 @@ def cluster(workers: int | None, scheduler: str | None) -> Iterator[Client]:
         # Any free port: at the usual one, a second cluster on this machine would complain.
         address = "127.0.0.1:0"
         options = {"threads_per_worker": 1, "processes": True, "dashboard_address": address}
-        with LocalCluster(n_workers=workers, **options) as local, Client(local) as client:
+        with (
+            dask.config.set({_ARENAS: 1}),
+            LocalCluster(n_workers=workers, **options) as local,
+            Client(local) as client,
+        ):
             yield client
         return
     try:
