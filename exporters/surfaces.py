@@ -13,8 +13,7 @@ References
    point moves by more than a fifth of a voxel along an axis.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +23,7 @@ import trimesh
 from skimage.measure import marching_cubes
 
 from biosegment.geometry import Roi, VoxelSize
+from biosegment.objects.masks import object_mask
 from exporters.base import LabelClass, Layer
 from exporters.extents import bounding_boxes
 from exporters.object_colours import object_colour
@@ -66,38 +66,17 @@ def surfaces(labels: Layer, most_voxels: int = MOST_VOXELS) -> Iterator[Surface]
 
 def _mesh(labels: Layer, value: int, box: Roi, most_voxels: int) -> trimesh.Trimesh:
     size = labels.voxel_size or _NO_SIZE
-    strides = _strides(box.shape, size, most_voxels)
-    corners, triangles = _closed(_mask(labels, value, box, strides))
-    corners *= strides
+
+    def is_value(region: Roi) -> npt.NDArray[np.bool_]:
+        found: npt.NDArray[np.bool_] = labels.read(region) == value
+        return found
+
+    cut = object_mask(is_value, box, labels.voxel_size, most_voxels)
+    corners, triangles = _closed(np.pad(cut.mask, 1).astype(np.float32))
+    corners *= cut.strides
     corners += (box.z, box.y, box.x)
     corners *= np.array(size.zyx) / _NM_PER_UM
     return trimesh.Trimesh(corners[:, ::-1], triangles, process=False)
-
-
-def _strides(shape: Sequence[int], size: VoxelSize, most_voxels: int) -> list[int]:
-    """Return how many voxels along z, y and x make one, such that these become more alike."""
-    strides = [1, 1, 1]
-    while math.prod(map(math.ceil, np.divide(shape, strides))) > most_voxels:
-        edges = [
-            edge * stride if stride < extent else math.inf
-            for edge, stride, extent in zip(size.zyx, strides, shape, strict=True)
-        ]
-        strides[edges.index(min(edges))] += 1
-    return strides
-
-
-def _mask(labels: Layer, value: int, box: Roi, strides: Sequence[int]) -> npt.NDArray[np.float32]:
-    """Return 1 where the value is, 0 elsewhere and all around; shape (z, y, x)."""
-    deep, *sides = strides
-    shape = [math.ceil(extent / step) for extent, step in zip(box.shape, strides, strict=True)]
-    mask = np.zeros([extent + 2 for extent in shape], np.float32)
-    for z in range(box.depth):
-        plane = labels.read(Roi(box.z + z, box.y, box.x, 1, box.height, box.width))[0] == value
-        for axis, step in enumerate(sides):
-            starts = range(0, plane.shape[axis], step)
-            plane = plane if step == 1 else np.logical_or.reduceat(plane, starts, axis=axis)
-        mask[1 + z // deep, 1:-1, 1:-1] += plane
-    return np.minimum(mask, 1, out=mask)
 
 
 def _closed(mask: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float64], npt.NDArray[Any]]:

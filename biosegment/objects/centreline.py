@@ -51,7 +51,6 @@ def lengths(
     ndarray of float64, shape (objects,)
         In µm.
     """
-    z, y, x = (edge / 1000 for edge in voxel_size.zyx)
     found = np.zeros(len(boxes) - 1)
     for number in range(1, len(boxes)):
 
@@ -59,9 +58,11 @@ def lengths(
             mask: npt.NDArray[np.bool_] = level.read(region) == number
             return mask
 
-        cut = object_mask(is_object, box_around(boxes[number], level.shape))
-        stride = cut.stride
-        found[number - 1] = centreline_length(cut.mask, (stride * z, stride * y, stride * x))
+        cut = object_mask(is_object, box_around(boxes[number], level.shape), voxel_size)
+        z, y, x = (
+            step * edge / 1000 for step, edge in zip(cut.strides, voxel_size.zyx, strict=True)
+        )
+        found[number - 1] = centreline_length(cut.mask, (z, y, x))
         report("measuring lengths", number, len(found))
     return found
 

@@ -5,6 +5,7 @@ cut out one after the other; the numbers of the objects are written. What lies b
 folder beside the volume, which goes at the end.
 """
 
+import math
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import zarr
 from biosegment import ome_zarr
 from biosegment.disk import explain_full_disk
 from biosegment.errors import ObjectsError, SegmentationExistsError
-from biosegment.geometry import Roi
+from biosegment.geometry import Roi, VoxelSize
 from biosegment.levels import levels, map_levels, probability_map
 from biosegment.objects.components import Components, blocks, find_components
 from biosegment.objects.masks import ObjectMask, Read, box_around, object_mask, sampled
@@ -168,12 +169,12 @@ class _Objects:
             return
         for number in range(1, len(self._components) + 1):
             box = box_around(self._components.boxes[number], self._store.shape)
-            found = object_mask(self._reader(number), box)
-            smallest = max(1, self._plan.min_voxels // found.stride**3)
+            found = object_mask(self._reader(number), box, self._store.voxel_size)
+            smallest = max(1, self._plan.min_voxels // math.prod(found.strides))
             parts, count = split(found.mask, *self._height(number, found), smallest)
             if count > 1:
                 self._counts[number] = count
-                self._split[number] = ObjectMask(box, found.stride, found.mask[:0])
+                self._split[number] = ObjectMask(box, found.strides, found.mask[:0])
                 np.save(self._scratch / f"{number}.npy", parts)
             report("splitting objects", number, len(self._components))
 
@@ -210,7 +211,8 @@ class _Objects:
     def _height(self, number: int, found: ObjectMask) -> tuple[npt.NDArray[Any], float]:
         """Return what to split an object by, and how deep its passes have to be."""
         if self._plan.split_distance is not None:
-            z, y, x = (found.stride * edge for edge in cast("Any", self._store.voxel_size).zyx)
+            edges = cast("VoxelSize", self._store.voxel_size).zyx
+            z, y, x = (step * edge for step, edge in zip(found.strides, edges, strict=True))
             return distance(found.mask, (z, y, x)), self._plan.split_distance
         class_names = self._store.class_names(self._plan.labels)
         which = probability_map(class_names[self._components.classes[number] - 1])
@@ -236,10 +238,11 @@ class _Objects:
         """Put the parts of a component in a block of a region, its first one as `first`."""
         found = self._split[number]
         here, there = [], []
-        for own, whole in zip(found.box.slices, region.slices, strict=True):
+        ends = zip(found.box.slices, region.slices, found.strides, strict=True)
+        for own, whole, stride in ends:
             inside = np.arange(max(own.start, whole.start), min(own.stop, whole.stop))
             here.append(slice(int(inside[0]) - whole.start, int(inside[-1]) + 1 - whole.start))
-            there.append((inside - own.start) // found.stride)
+            there.append((inside - own.start) // stride)
         parts = np.load(self._scratch / f"{number}.npy", mmap_mode="r")[np.ix_(*there)]
         mask = numbers[tuple(here)] == number
         block[tuple(here)][mask] = first - 1 + parts[mask]
