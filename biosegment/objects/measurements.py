@@ -126,54 +126,70 @@ class _Sums:
         self.boxes[..., 0] = np.iinfo(np.int64).max
 
     def add(self, region: Roi) -> None:
-        """Add a block."""
+        """Add a block. What it takes goes with the objects in it, not with all there are."""
         low = [max(0, part.start - 1) for part in region.slices]
         high = [
             min(size, part.stop + 1)
             for part, size in zip(region.slices, self._level.shape, strict=True)
         ]
         around = Roi(*low, *(stop - start for start, stop in zip(low, high, strict=True)))
-        numbers = self._level.read(around).astype(np.int32)
-        starts = [part.start - start for part, start in zip(region.slices, low, strict=True)]
-        inner = tuple(
-            slice(start, start + size) for start, size in zip(starts, region.shape, strict=True)
+        present, places = self._numbered(self._level.read(around))
+        z, y, x = (
+            slice(part.start - start, part.stop - start)
+            for part, start in zip(region.slices, low, strict=True)
         )
-        z, y, x = inner
-        for step, found in crossings(numbers, (z, y, x)):
-            self._surface += self._areas[step] * self._count(found)
-        self._grow_boxes(np.ascontiguousarray(numbers[inner]), region)
-        for offset, plane in enumerate(numbers[inner]):
-            self._add_plane(plane, Roi(region.z + offset, region.y, region.x, 1, *region.shape[1:]))
+        for step, found in crossings(places, (z, y, x)):
+            self._surface[present] += self._areas[step] * np.bincount(found, minlength=len(present))
+        inner = np.ascontiguousarray(places[z, y, x])
+        self._grow_boxes(present, inner, region)
+        for offset, plane in enumerate(inner):
+            self._add_plane(
+                present, plane, Roi(region.z + offset, region.y, region.x, 1, *region.shape[1:])
+            )
 
-    def _count(
-        self, numbers: npt.NDArray[np.int32], weights: npt.NDArray[Any] | None = None
-    ) -> npt.NDArray[Any]:
-        return np.bincount(numbers, weights, minlength=len(self._surface))
+    def _numbered(
+        self, numbers: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
+        """Return the objects of a block, 0 first, and for each voxel the place of its object."""
+        table = np.zeros(len(self._surface), np.int32)
+        table[numbers.ravel()] = 1
+        table[0] = 1
+        present = np.flatnonzero(table)
+        table[present] = np.arange(len(present))
+        return present, table[numbers]
 
-    def _add_plane(self, plane: npt.NDArray[np.int32], region: Roi) -> None:
+    def _add_plane(
+        self, present: npt.NDArray[np.int64], plane: npt.NDArray[np.int32], region: Roi
+    ) -> None:
         rows, columns = np.nonzero(plane)
         if not len(rows):
             return
-        numbers = plane[rows, columns]
-        y, x = (rows + region.y).astype(float), (columns + region.x).astype(float)
-        count, sum_y, sum_x = (self._count(numbers, weights) for weights in (None, y, x))
-        yy, xx, yx = (self._count(numbers, weights) for weights in (y * y, x * x, y * x))
-        z = region.z
-        self._moments += [
+        places = plane[rows, columns]
+
+        def total(weights: npt.NDArray[Any] | None = None) -> npt.NDArray[Any]:
+            return np.bincount(places, weights, minlength=len(present))
+
+        z, y, x = region.z, (rows + region.y).astype(float), (columns + region.x).astype(float)
+        count, sum_y, sum_x = total(), total(y), total(x)
+        self._moments[:, present] += [
             *(count, z * count, sum_y, sum_x),
-            *(z * z * count, yy, xx, z * sum_y, z * sum_x, yx),
+            *(z * z * count, total(y * y), total(x * x), z * sum_y, z * sum_x, total(y * x)),
         ]
         image = self._store.read(region)[0]
-        self._intensity += self._count(numbers, image[rows, columns].astype(float))
+        self._intensity[present] += total(image[rows, columns].astype(float))
 
-    def _grow_boxes(self, numbers: npt.NDArray[np.int32], region: Roi) -> None:
+    def _grow_boxes(
+        self, present: npt.NDArray[np.int64], places: npt.NDArray[np.int32], region: Roi
+    ) -> None:
         start = (region.z, region.y, region.x)
-        for number, box in enumerate(ndimage.find_objects(numbers), start=1):
-            if box is not None:
-                for axis, part in enumerate(box):
-                    ends = self.boxes[number, axis]
-                    ends[0] = min(ends[0], part.start + start[axis])
-                    ends[1] = max(ends[1], part.stop + start[axis])
+        for place, box in enumerate(ndimage.find_objects(places, len(present) - 1), start=1):
+            if box is None:
+                # It lies in the margin alone.
+                continue
+            ends = self.boxes[present[place]]
+            for axis, part in enumerate(box):
+                ends[axis, 0] = min(ends[axis, 0], part.start + start[axis])
+                ends[axis, 1] = max(ends[axis, 1], part.stop + start[axis])
 
     def measured(
         self,
