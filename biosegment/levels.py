@@ -107,6 +107,20 @@ def map_levels(store: VolumeStore, labels: str, which: str) -> list[Level]:
     return _levels_of(store, f"labels/{labels}/{MAPS}/{which}")
 
 
+def map_names(store: VolumeStore, labels: str) -> tuple[str, ...]:
+    """Return the names of the maps that belong to a label image.
+
+    Raises
+    ------
+    LabelsNotFoundError
+        If there is no finished label image of that name.
+    """
+    if labels not in store.label_names:
+        raise LabelsNotFoundError(labels, store.name, store.label_names)
+    group = cast("zarr.Group", zarr.open_group(store.path, mode="r")[f"labels/{labels}"])
+    return tuple(sorted(cast("zarr.Group", group[MAPS]).group_keys())) if MAPS in group else ()
+
+
 def with_map(store: VolumeStore, which: str) -> tuple[str, ...]:
     """Return the names of the finished label images that have a map."""
     group = zarr.open_group(store.path, mode="r")

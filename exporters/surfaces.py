@@ -68,8 +68,8 @@ def _mesh(labels: Layer, value: int, box: Roi, most_voxels: int) -> trimesh.Trim
     size = labels.voxel_size or _NO_SIZE
 
     def is_value(region: Roi) -> npt.NDArray[np.bool_]:
-        found: npt.NDArray[np.bool_] = labels.read(region) == value
-        return found
+        planes = labels.part(region).planes()
+        return np.stack([plane == value for plane in planes])
 
     cut = object_mask(is_value, box, labels.voxel_size, most_voxels)
     corners, triangles = _closed(np.pad(cut.mask, 1).astype(np.float32))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from biosegment.errors import SettingsError
 from biosegment.geometry import Box, Roi
 from biosegment.labels import PALETTE
-from biosegment.levels import Level, label_colours, levels
+from biosegment.levels import Level, label_colours, levels, map_levels, map_names
 from biosegment.linked import LinkedArray
 from biosegment.progress import Report
 from biosegment.store import VolumeStore
@@ -34,6 +34,8 @@ class VolumePlan:
     """Whether to write intensities."""
     labels: str | None = None
     """Which label image, or :data:`NO_LABELS`; None for the only one, if there is one."""
+    map: str | None = None
+    """Which map of the labels to write, in place of intensities and labels."""
     region: Box | None = None
     """Which part, in voxels of the full resolution; None for all of it."""
     level: int = 0
@@ -102,7 +104,7 @@ class _Export:
     @property
     def stem(self) -> str:
         """How the names of files begin."""
-        parts = [self.store.name]
+        parts = [self.store.name, *([self.plan.map] if self.plan.map else [])]
         if self.plan.level:
             parts.append(f"level{self.plan.level}")
         if self.plan.region:
@@ -111,10 +113,12 @@ class _Export:
         return "_".join(parts)
 
     def layers(self) -> tuple[Layer | None, Layer | None]:
-        """Return intensities and labels, as far as they are to be written."""
+        """Return intensities, or a map, and labels, as far as they are to be written."""
         name = self._labels_name()
-        image = self._level(None) if self.plan.image else None
-        labels = self._level(name) if name else None
+        if self.plan.map is not None:
+            return self._map_layer(name, self.plan.map), None
+        image = self._level(levels(self.store)) if self.plan.image else None
+        labels = self._level(levels(self.store, name)) if name else None
         if image and labels and image.factors != labels.factors:
             reason = f"is {self.plan.level}, at which {name} has another size than the intensities"
             raise SettingsError("--level", f"{reason}: export each for itself")
@@ -139,9 +143,9 @@ class _Export:
             raise SettingsError("--format", reason)
         return None
 
-    def _level(self, labels: str | None) -> Level:
+    def _level(self, found: Sequence[Level]) -> Level:
         """Return the resolution to write."""
-        found, wanted = levels(self.store, labels), self.plan.level
+        wanted = self.plan.level
         if wanted < len(found):
             return found[wanted]
         if isinstance(found[0].array, LinkedArray):
@@ -153,6 +157,15 @@ class _Export:
     def _image_layer(self, level: Level) -> Layer:
         layer = self._layer(level, self.store.name, "writing intensities")
         return replace(layer, window=self.store.window)
+
+    def _map_layer(self, labels: str | None, which: str) -> Layer:
+        known = map_names(self.store, labels) if labels else ()
+        if labels is None or which not in known:
+            has = ", ".join(known) or "none"
+            raise SettingsError("--map", f"is {which}, and the labels have other maps: {has}")
+        level = self._level(map_levels(self.store, labels, which))
+        # Maps have 8 bits, and the default window is all of them.
+        return self._layer(level, f"{labels} {which}", "writing a map")
 
     def _labels_layer(self, level: Level, name: str) -> Layer:
         return replace(self._layer(level, name, "writing labels"), classes=self._classes(name))

@@ -49,6 +49,10 @@ def export(
     image: Annotated[
         bool | None, typer.Option("--image/--no-image", help="Write the volume's intensities.")
     ] = None,
+    map: Annotated[
+        str | None,
+        typer.Option(help="Write a map of the labels instead: uncertainty, or probability-CLASS."),
+    ] = None,
     region: Annotated[
         str | None,
         typer.Option(help="Which part of the volume: ranges z,y,x such as 0:10,:,100:600."),
@@ -88,12 +92,14 @@ def export(
     --project PROJECT`. With the format bioimageio, torchscript or onnx, it writes the model that
     serves PROJECT, or PROJECT@VERSION.
     """
+    from exporters import WRITERS
     from exporters.tiles import TilePlan
     from exporters.volume import VolumePlan
 
     settings = Settings.from_env(connection(os.environ))
     switch = "--no-image" if image is False else "--image"
     of_volume = {"--labels": labels, switch: image, "--region": region, "--level": level}
+    of_volume |= {"--map": map}
     of_tiles = {"--context": context, "--volume": volume}
     of_package = {"--author": author or None, "--license": license}
     if format in MODEL_FORMATS:
@@ -106,6 +112,9 @@ def export(
         _export_model(name, format, author or (), license, force, out, settings)
         return
     _refuse(of_package, "goes with --format bioimageio")
+    if format not in WRITERS:
+        known = ", ".join([*WRITERS, *MODEL_FORMATS])
+        raise SettingsError("--format", f"is one of {known}, not {format}")
     if tiles is None and tasks is None:
         _refuse(of_tiles, "goes with --tiles or --tasks")
         plan = VolumePlan(
@@ -113,6 +122,7 @@ def export(
             format=format,
             image=image is not False,
             labels=labels,
+            map=map,
             region=None if region is None else Box.parse(region),
             level=level or 0,
             force=force,

@@ -5,9 +5,11 @@ import sys
 import numpy as np
 import pytest
 import tifffile
+import zarr
 
 from biosegment.cli import main
 from biosegment.geometry import Roi, VoxelSize
+from biosegment.ome_zarr import create_image, image_array
 from biosegment.store import VolumeStore, volume_path
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.model_card import ModelCard
@@ -106,6 +108,20 @@ def test_names_that_were_changed_are_told_in_one_line(run, store):
     ]
 
 
+def test_a_map_of_the_labels_goes_out_in_place_of_them(run, store, tmp_path):
+    group = zarr.open_group(store.path / "labels" / "cells", mode="r+")
+    create_image(group.create_group("maps/uncertainty"), "uncertainty", SHAPE, "uint8", None)
+    values = np.random.default_rng(1).integers(0, 256, SHAPE, "uint8")
+    image_array(group, "maps/uncertainty")[:] = values
+    name = "brain_uncertainty_z1-3_y0-40_x0-50_image.tif"
+    assert run("brain", "--map", "uncertainty", "--region", "1:3,:,:")[0] == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / name), values[1:3])
+    code, _, said = run("brain", "--map", "probability-cell")
+    assert (code, said.count("\n")) == (1, 1)
+    assert "--map is probability-cell, and the labels have other maps: uncertainty" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -121,7 +137,10 @@ def test_names_that_were_changed_are_told_in_one_line(run, store):
         (["1", "--tiles", "2", "--force"], "--force is for volumes, not for --tiles"),
         (["1", "--tasks", "two"], "--tasks is a list of numbers"),
         (["brain", "--region", "0:10"], "'0:10' is no region"),
-        (["brain", "--format", "psd"], "--format is one of amira"),
+        (["brain", "--format", "psd"], "bioimageio, torchscript, onnx, not psd"),
+        (["brain", "--map", "uncertainty"], "the labels have other maps: none"),
+        (["brain", "--map", "uncertainty", "--labels", "none"], "have other maps: none"),
+        (["1", "--tiles", "2", "--map", "uncertainty"], "--map is for volumes, not for --tiles"),
         (["brain", "--labels", "none", "--no-image"], "--no-image leaves nothing to write"),
         (["3", "--format", "onnx", "--labels", "cells"], "--labels is not for a model"),
         (["3", "--format", "onnx", "--no-image"], "--no-image is not for a model"),

@@ -118,9 +118,8 @@ def test_no_more_is_read_than_the_box_of_an_object(volume):
         return layer.read(roi)
 
     assert len(list(surfaces(replace(layer, read=read)))) == 2
-    *first, _, last = regions
-    assert [roi.shape for roi in first] == [(1, *volume.shape[1:])] * len(volume)
-    assert last.shape == (23, 50, 45)
+    assert {roi.depth for roi in regions} == {1}
+    assert [roi.shape for roi in regions[-23:]] == [(1, 50, 45)] * 23
 
 
 def test_numbered_objects_are_called_by_their_numbers():
