@@ -96,7 +96,7 @@ def write_files(files: Sequence[OutFile]) -> Written:
     for file in files:
         file.writer.check(file.path, file.image, file.labels)
     for folder in {file.path.parent for file in files}:
-        _make(folder)
+        make_folder(folder)
     with ExitStack() as together:
         for file in files:
             together.enter_context(file.writer.written(file.path, file.image, file.labels))
@@ -104,7 +104,16 @@ def write_files(files: Sequence[OutFile]) -> Written:
     return Written(tuple(file.path for file in files), tuple(notices))
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder to write into, unless it is there.
+
+    Raises
+    ------
+    SettingsError
+        If that cannot be.
+    DiskFullError
+        If the disk is full.
+    """
     try:
         with explain_full_disk(folder):
             folder.mkdir(parents=True, exist_ok=True)

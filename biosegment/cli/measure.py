@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from biosegment.cli.console import console, progress_bar
+from biosegment.cli.only_labels import only_labels
 from biosegment.errors import SettingsError
 from biosegment.settings import Settings
 from biosegment.stack import connection
@@ -40,12 +41,12 @@ def measure(
 ) -> None:
     """Measure the objects of volumes: sizes, shapes, densities, as CSV, Parquet and a picture."""
     from biosegment.objects.measurements import measure as measured
-    from biosegment.objects.plots import plot
+    from biosegment.objects.plots import plot, save
     from biosegment.objects.tables import read_experiment, tables, write_tables
 
     data_root = Settings.from_env(connection(os.environ)).data_root
     stores = [VolumeStore.open(data_root, name) for name in dict.fromkeys(volumes)]
-    chosen = [labels or _only_objects(store) for store in stores]
+    chosen = [labels or only_labels(store, objects=True) for store in stores]
     told = read_experiment(experiment, [store.name for store in stores]) if experiment else None
     _check_out(out, force)
     with progress_bar() as report:
@@ -56,31 +57,16 @@ def measure(
     objects, classes = tables(found, told)
     written = write_tables(out, {"objects": objects, "classes": classes})
     picture = out / _FILES[-1]
-    plot(found, told).savefig(picture, dpi=120)
+    save(plot(found, told), picture)
     _show(found)
     for path in [*written, picture]:
         console.print(f"{path} written", markup=False, soft_wrap=True)
 
 
-def _only_objects(store: VolumeStore) -> str:
-    """Return the only label image of objects."""
-    from biosegment.objects.instances import is_objects
-
-    found = [name for name in store.label_names if is_objects(store, name)]
-    if not found:
-        reason = f"is needed, and {store.name} has no objects: make them by `biosegment objects`"
-        raise SettingsError("--labels", reason)
-    if len(found) > 1:
-        raise SettingsError("--labels", f"is needed, for {store.name} has {', '.join(found)}")
-    return found[0]
-
-
 def _check_out(out: Path, force: bool) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        reason = f"is {out}, which cannot be made a folder ({exc.strerror}): name another one"
-        raise SettingsError("--out", reason) from exc
+    from exporters.write import make_folder
+
+    make_folder(out)
     there = [name for name in _FILES if (out / name).exists()]
     if there and not force:
         raise SettingsError("--out", f"has {there[0]} already, which --force replaces")

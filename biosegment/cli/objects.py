@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from biosegment.cli.console import console, progress_bar
+from biosegment.cli.only_labels import only_labels
 from biosegment.errors import SettingsError
 from biosegment.settings import Settings
 from biosegment.stack import connection
@@ -52,7 +53,7 @@ def objects(
     if split_probability is not None and not 0 < split_probability < 1:
         raise SettingsError("--split-probability", f"is between 0 and 1, not {split_probability:g}")
     store = VolumeStore.open(Settings.from_env(connection(os.environ)).data_root, volume)
-    chosen = labels or _only_classes(store)
+    chosen = labels or only_labels(store, objects=False)
     plan = ObjectsPlan(
         chosen, connectivity, min_voxels, fill_holes, split_distance, split_probability
     )
@@ -65,16 +66,3 @@ def objects(
         markup=False,
         soft_wrap=True,
     )
-
-
-def _only_classes(store: VolumeStore) -> str:
-    """Return the only label image of classes."""
-    from biosegment.objects.instances import is_objects
-
-    found = [name for name in store.label_names if not is_objects(store, name)]
-    if not found:
-        reason = f"is needed, and {store.name} has none: make some by `biosegment segment`"
-        raise SettingsError("--labels", reason)
-    if len(found) > 1:
-        raise SettingsError("--labels", f"is needed, for {store.name} has {', '.join(found)}")
-    return found[0]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import cycle
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from biosegment.disk import explain_full_disk
 from biosegment.labels import PALETTE
 from biosegment.objects.measurements import Measurements
 from biosegment.objects.tables import Experiment
@@ -48,6 +50,23 @@ def plot(measured: Sequence[Measurements], experiment: Experiment | None = None)
         }
         _draw_values(densities, density, f"{name}: objects per µm³")
     return figure
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture as PNG: the whole of it, or nothing when this fails.
+
+    Raises
+    ------
+    DiskFullError
+        If the disk is too small.
+    """
+    partial = path.with_name(f".partial-{path.name}")
+    with explain_full_disk(path.parent):
+        try:
+            figure.savefig(partial, dpi=120)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
 
 
 def _volumes(measured: Measurements, name: str) -> npt.NDArray[np.float64]:
