@@ -221,3 +221,40 @@ def site():
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def full_precision(monkeypatch):
+    """Whatever the machine, rounding is too small to matter."""
+    monkeypatch.setattr("ml_backend.predictor.has_bfloat16", lambda _: False)
+
+
+@pytest.fixture
+def network():
+    """One that finds all of three classes in noise."""
+    torch.manual_seed(3)
+    network = UNet(UNetSpec(3, widths=(4, 8, 16)))
+    torch.nn.init.normal_(network.head.weight, std=3)
+    torch.nn.init.zeros_(network.head.bias)
+    with torch.no_grad():
+        # Batch normalisation learns what it sees, so that all classes occur.
+        for _ in range(50):
+            network(torch.rand(4, 1, 16, 16).repeat_interleave(4, 2).repeat_interleave(4, 3))
+    return network.eval()
+
+
+@pytest.fixture
+def registered():
+    """Return a function that puts a network of three classes into a new registry."""
+
+    def register(data_root, network, version):
+        spec = TrainingSpec(("background", "cell", "vesicle"), widths=(4, 8, 16))
+        card = ModelCard.of(
+            TrainedModel(network, spec, 1, {}),
+            strategy="entropy", annotations={}, left_out={}, lead_time_s=0.0, parent=None,
+        )  # fmt: skip
+        registry = ModelRegistry(data_root)
+        registry.save(7, version, network, card)
+        return registry
+
+    return register

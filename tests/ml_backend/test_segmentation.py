@@ -15,12 +15,8 @@ from biosegment.geometry import Roi, VoxelSize
 from biosegment.levels import map_levels, with_map
 from biosegment.store import VolumeStore, volume_path
 from biosegment.unfinished_labels import UnfinishedLabels, write_blocks
-from ml_backend.model.unet import UNet, UNetSpec
-from ml_backend.model_card import ModelCard
-from ml_backend.model_registry import ModelRegistry
 from ml_backend.segmentation import UNCERTAINTY, Segmentation, SegmentationPlan
 from ml_backend.strategies.measures import entropy
-from ml_backend.training import TrainedModel, TrainingSpec
 
 SHAPE = (3, 144, 200)
 VERSION = "0001-20261122T101530"
@@ -28,39 +24,16 @@ PLAN = SegmentationPlan(7, VERSION)
 WHOLE = Roi.whole(SHAPE)
 
 
+pytestmark = pytest.mark.usefixtures("full_precision")
+
+
 def quiet(*_):
     pass
 
 
-@pytest.fixture(autouse=True)
-def full_precision(monkeypatch):
-    """Whatever the machine, rounding is too small to matter."""
-    monkeypatch.setattr("ml_backend.predictor.has_bfloat16", lambda _: False)
-
-
 @pytest.fixture
-def network():
-    torch.manual_seed(3)
-    network = UNet(UNetSpec(3, widths=(4, 8, 16)))
-    torch.nn.init.normal_(network.head.weight, std=3)
-    torch.nn.init.zeros_(network.head.bias)
-    with torch.no_grad():
-        # Batch normalisation learns what it sees, so that all classes occur.
-        for _ in range(50):
-            network(torch.rand(4, 1, 16, 16).repeat_interleave(4, 2).repeat_interleave(4, 3))
-    return network.eval()
-
-
-@pytest.fixture
-def registry(tmp_path, network):
-    spec = TrainingSpec(("background", "cell", "vesicle"), widths=(4, 8, 16))
-    card = ModelCard.of(
-        TrainedModel(network, spec, 1, {}),
-        strategy="entropy", annotations={}, left_out={}, lead_time_s=0.0, parent=None,
-    )  # fmt: skip
-    registry = ModelRegistry(tmp_path / "data")
-    registry.save(7, VERSION, network, card)
-    return registry
+def registry(tmp_path, network, registered):
+    return registered(tmp_path / "data", network, VERSION)
 
 
 @pytest.fixture

@@ -12,12 +12,8 @@ from biosegment.geometry import Roi, VoxelSize
 from biosegment.levels import UNCERTAINTY, map_levels
 from biosegment.store import VolumeStore, volume_path
 from biosegment.unfinished_labels import UnfinishedLabels
-from ml_backend.model.unet import UNet, UNetSpec
-from ml_backend.model_card import ModelCard
-from ml_backend.model_registry import ModelRegistry
 from ml_backend.segmentation import Segmentation, SegmentationPlan, labels_name
 from ml_backend.strategies.measures import entropy
-from ml_backend.training import TrainedModel, TrainingSpec
 
 SHAPE = (20, 36, 45)
 VERSION = "0001-20261122T101530"
@@ -26,14 +22,11 @@ MAPS = ("probability-cell", "probability-vesicle")
 CUBES = VoxelSize(8, 8.5, 8)
 
 
+pytestmark = pytest.mark.usefixtures("full_precision")
+
+
 def quiet(*_):
     pass
-
-
-@pytest.fixture(autouse=True)
-def full_precision(monkeypatch):
-    """Whatever the machine, rounding is too small to matter."""
-    monkeypatch.setattr("ml_backend.predictor.has_bfloat16", lambda _: False)
 
 
 @pytest.fixture(autouse=True)
@@ -46,32 +39,8 @@ def one_thread():
 
 
 @pytest.fixture
-def network():
-    torch.manual_seed(3)
-    network = UNet(UNetSpec(3, widths=(4, 8, 16)))
-    torch.nn.init.normal_(network.head.weight, std=3)
-    torch.nn.init.zeros_(network.head.bias)
-    with torch.no_grad():
-        # Batch normalisation learns what it sees, so that all classes occur.
-        for _ in range(50):
-            network(torch.rand(4, 1, 16, 16).repeat_interleave(4, 2).repeat_interleave(4, 3))
-    return network.eval()
-
-
-@pytest.fixture
-def registry(tmp_path, network):
-    return registered(tmp_path / "data", network)
-
-
-def registered(data_root, network):
-    spec = TrainingSpec(("background", "cell", "vesicle"), widths=(4, 8, 16))
-    card = ModelCard.of(
-        TrainedModel(network, spec, 1, {}),
-        strategy="entropy", annotations={}, left_out={}, lead_time_s=0.0, parent=None,
-    )  # fmt: skip
-    registry = ModelRegistry(data_root)
-    registry.save(7, VERSION, network, card)
-    return registry
+def registry(tmp_path, network, registered):
+    return registered(tmp_path / "data", network, VERSION)
 
 
 def noise(shape=SHAPE):
@@ -176,7 +145,7 @@ def test_a_volume_whose_axes_are_turned_round_gives_the_result_turned_round(
     assert (here["labels"].transpose(axes) == there["labels"]).mean() > 0.995
 
 
-def test_a_symmetric_volume_gives_a_symmetric_result(tmp_path, network):
+def test_a_symmetric_volume_gives_a_symmetric_result(tmp_path, network, registered):
     with torch.no_grad():
         for weights in network.parameters():
             if weights.ndim == 4:
@@ -185,7 +154,7 @@ def test_a_symmetric_volume_gives_a_symmetric_result(tmp_path, network):
     cube = noise((32, 32, 32)).astype(int)
     symmetric = sum(cube.transpose(axes) for axes in permutations(range(3))) / 6
     store = make_store(tmp_path, "symmetric", symmetric.astype(np.uint8))
-    found = segmented(store, registered(tmp_path, network))
+    found = segmented(store, registered(tmp_path, network, VERSION))
     assert len(np.unique(found["labels"])) > 1
     assert found[MAPS[0]].std() > 10
     for axes in permutations(range(3)):
