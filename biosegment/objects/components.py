@@ -21,7 +21,7 @@ from biosegment.levels import Level
 from biosegment.ome_zarr import SHARD_PX
 from biosegment.progress import Progress, ignore
 
-BLOCK_VOXELS: Final = 2**26
+BLOCK_VOXELS: Final = 2**25
 """Voxels in memory at a time, each as a label value and a few numbers of components."""
 CONNECTIVITIES: Final = {6: 1, 18: 2, 26: 3}
 """How many neighbours of a voxel touch it: those that share a face, an edge too, or a corner."""
