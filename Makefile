@@ -31,7 +31,7 @@ test: $(DEV) browser readers  ## Run all tests: make test ARGS="tests/biosegment
 readers: $(READERS)/.installed  ## Make build/readers, with which tests read exported files
 
 bench: $(DEV)  ## Run every benchmark and print its table
-	@for each in brush engine import_volume large_volume loop objects ranking segmentation; do \
+	@for each in brush engine export_volume import_volume large_volume loop objects ranking segmentation; do \
 	  echo "== $$each"; $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 lint: $(DEV)  ## Check style, types and spelling

@@ -9,8 +9,7 @@ half gives weights by which both predict the lower half: rounding must not be se
 import argparse
 import copy
 import os
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +18,7 @@ import tifffile
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.measuring import seconds
 from ml_backend.dataset import LabelledTile
 from ml_backend.hardware import best_device, keep_memory
 from ml_backend.model.unet import UNet, UNetSpec
@@ -37,13 +37,6 @@ def plain(network: UNet, images: Images) -> Iterator[NDArray[np.float32]]:
         for image in images:
             logits = network(torch.from_numpy(image)[None, None].to(device))
             yield logits.softmax(dim=1)[0].cpu().numpy()
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def compare_speed(side: int, repeats: int) -> None:

@@ -12,13 +12,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import tifffile
 from PIL import Image
 
+from benchmarks.measuring import own_peak_mb, seconds
 from biosegment.geometry import Roi
 from biosegment.tile_images import write_tiles
 from biosegment.tiles import grid_tiles
@@ -56,12 +56,10 @@ def run_baseline(source: Path, folder: Path) -> None:
                     tile.save(folder / f"z{z:05}_y{y:06}_x{x:06}.png")
 
 
-def seconds(run: Callable[[Path, Path], None], source: Path, folder: Path) -> float:
+def anew(run: Callable[[Path, Path], None], source: Path, folder: Path) -> float:
     """Return how long one run takes into a fresh folder."""
     shutil.rmtree(folder, ignore_errors=True)
-    start = time.perf_counter()
-    run(source, folder)
-    return time.perf_counter() - start
+    return seconds(lambda: run(source, folder))
 
 
 def peak_mb(source: Path, folder: Path) -> float:
@@ -77,13 +75,6 @@ def peak_mb(source: Path, folder: Path) -> float:
     ]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     return float(done.stdout)
-
-
-def own_peak_mb() -> float:
-    """Return the peak resident memory of this process so far, MB."""
-    # Unlike getrusage, this does not start from what the parent process had.
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def main() -> None:
@@ -103,8 +94,8 @@ def main() -> None:
         write_source(source, arguments.slices)
         rounds = [
             (
-                seconds(run_baseline, source, folder / "baseline"),
-                seconds(run_import, source, folder / "import"),
+                anew(run_baseline, source, folder / "baseline"),
+                anew(run_import, source, folder / "import"),
             )
             for _ in range(arguments.repeats)
         ]

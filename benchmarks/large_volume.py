@@ -24,7 +24,7 @@ import numpy as np
 import tifffile
 import zarr
 
-from benchmarks.import_volume import own_peak_mb
+from benchmarks.measuring import own_peak_mb
 from biosegment import ome_zarr
 from biosegment.geometry import Roi
 from importers.convert import import_volume

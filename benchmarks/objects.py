@@ -15,8 +15,7 @@ from statistics import median
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.import_volume import own_peak_mb
-from benchmarks.segmentation import seconds
+from benchmarks.measuring import own_peak_mb, seconds
 from biosegment.geometry import Roi, VoxelSize
 from biosegment.objects.instances import ObjectsPlan, make_objects
 from biosegment.objects.measurements import measure

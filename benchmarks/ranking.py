@@ -5,26 +5,18 @@ prediction is timed again before every strategy, so that other load falls on bot
 """
 
 import argparse
-import time
-from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.measuring import seconds
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.predictor import Predictor
 from ml_backend.strategies import STRATEGIES, Pool, QueryStrategy, strategy_named
 
 LABELLED = 100
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def predict(predictor: Predictor, tiles: list[NDArray[np.float32]]) -> None:

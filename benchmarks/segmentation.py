@@ -14,7 +14,6 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from distributed import Client
 from monai.inferers import sliding_window_inference
 from torch import Tensor
 
-from benchmarks.import_volume import own_peak_mb
+from benchmarks.measuring import own_peak_mb, seconds
 from biosegment.geometry import Roi
 from biosegment.progress import ignore
 from biosegment.store import VolumeStore, volume_path
@@ -137,13 +136,6 @@ def peak_mb(data_root: Path) -> float:
     """Return the peak memory of a process that segments the volume."""
     command = [sys.executable, "-m", "benchmarks.segmentation", "--child", str(data_root)]
     return float(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """Return how long a call takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def cost(folder: Path, larger: Path, megapixels: float, repeats: int) -> None:

@@ -23,7 +23,8 @@ SHARD_PX: Final = 4096
 """Rows and columns that one file of a slice holds at most."""
 # Encodes and decodes outside the interpreter, several times faster. With one thread the chunks of a
 # shard lie in the same order every time, so that the same import gives the same files.
-_PIPELINE = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}
+_READING = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
+_PIPELINE = {**_READING, "threading.max_workers": 1}
 _CODEC = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")
 
 
@@ -90,11 +91,14 @@ def image_array(group: zarr.Group, path: str = "") -> zarr.Array[Any]:
 
 
 def image_levels(group: zarr.Group, path: str = "") -> list[zarr.Array[Any]]:
-    """Return the arrays of all levels of the image at `path` in a group, the finest first."""
+    """Return the arrays of all levels of the image at `path` in a group, the finest first.
+
+    Those of a group that is open for reading only are decoded on all cores.
+    """
     image = cast("zarr.Group", group[path]) if path else group
     ome = cast("Mapping[str, Any]", image.attrs["ome"])
     paths = [level["path"] for level in ome["multiscales"][0]["datasets"]]
-    with zarr.config.set(_PIPELINE):
+    with zarr.config.set(_READING if group.read_only else _PIPELINE):
         return [cast("zarr.Array[Any]", image[path]) for path in paths]
 
 

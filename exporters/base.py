@@ -14,6 +14,7 @@ import numpy.typing as npt
 from biosegment.disk import explain_full_disk
 from biosegment.errors import ExportError
 from biosegment.geometry import Roi, VoxelSize
+from exporters.ahead import ahead
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,13 @@ class Layer:
     """What the values mean; none for intensities, and for labels whose values number objects."""
 
     def planes(self, dtype: npt.DTypeLike = None) -> Iterator[npt.NDArray[Any]]:
-        """Yield slice by slice, (y, x), from the first; of `dtype`, else of the layer's."""
-        for z in range(self.shape[0]):
-            plane = self.read(Roi.slice_of(self.shape, z))[0]
-            yield plane if dtype is None else plane.astype(dtype, copy=False)
+        """Yield slice by slice, (y, x), from the first; of `dtype`, else of the layer's.
+
+        The next one is read meanwhile, by a thread.
+        """
+        wanted = np.dtype(self.dtype if dtype is None else dtype)
+        rois = (Roi.slice_of(self.shape, z) for z in range(self.shape[0]))
+        return ahead(self.read(roi)[0].astype(wanted, copy=False) for roi in rois)
 
     def part(self, region: Roi) -> "Layer":
         """Return what lies in a region, as a layer of its own."""

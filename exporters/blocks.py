@@ -8,9 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from biosegment.geometry import Roi
+from exporters.ahead import ahead
 from exporters.base import Layer
 
-_BUFFER_BYTES = 2**28
+_BUFFER_BYTES = 2**26
 
 
 def boxes(shape: Sequence[int], blocks: Sequence[int]) -> Iterator[tuple[slice, ...]]:
@@ -32,9 +33,10 @@ def boxes(shape: Sequence[int], blocks: Sequence[int]) -> Iterator[tuple[slice, 
 def slabs(
     layer: Layer, depth: int, side: int, dtype: np.dtype[Any]
 ) -> Iterator[tuple[tuple[slice, slice], npt.NDArray[Any]]]:
-    """Yield a layer in parts of whole rows, a quarter of a gigabyte or one row of blocks each.
+    """Yield a layer in parts of whole rows, 64 MiB or one row of blocks each.
 
-    A source gives slices one by one, and a block that is written twice is compressed twice.
+    A source gives slices one by one, and a block that is written twice is compressed twice. The
+    next part is read meanwhile, by a thread.
 
     Parameters
     ----------
@@ -54,8 +56,12 @@ def slabs(
     """
     slices, height, width = layer.shape
     rows = max(1, _BUFFER_BYTES // (depth * side * width * dtype.itemsize)) * side
-    for zs, ys in boxes((slices, height), (depth, rows)):
+
+    def read(zs: slice, ys: slice) -> npt.NDArray[Any]:
         block = np.empty((zs.stop - zs.start, ys.stop - ys.start, width), dtype)
         for place, z in enumerate(range(zs.start, zs.stop)):
             block[place] = layer.read(Roi(z, ys.start, 0, 1, block.shape[1], width))[0]
-        yield (zs, ys), block
+        return block
+
+    places = boxes((slices, height), (depth, rows))
+    return ahead((((zs, ys), read(zs, ys)) for zs, ys in places))

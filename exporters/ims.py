@@ -83,7 +83,8 @@ def _classes(labels: Layer) -> Iterator[tuple[LabelClass, Layer]]:
         for each in labels.classes:
 
             def read(roi: Roi, value: int = each.value) -> npt.NDArray[Any]:
-                return np.where(labels.read(roi) == value, np.uint8(_INSIDE), np.uint8(0))
+                inside: npt.NDArray[np.bool_] = np.equal(labels.read(roi), value)
+                return inside.view(np.uint8) * np.uint8(_INSIDE)
 
             yield each, replace(labels, name=each.name, classes=(), window=(0, _INSIDE), read=read)
 

@@ -4,15 +4,17 @@ No more is in memory than a row of blocks, and of coarser levels no more than a 
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from exporters.ahead import ahead
 from exporters.base import Layer
 from exporters.blocks import boxes, slabs
+from exporters.hdf5_file import write_compressed
 
 _GZIP = 2
 _BLOCK_BYTES = 2**20
@@ -21,6 +23,9 @@ _SMALLEST_SIDE, _LARGEST_SIDE = 64, 256
 _SMALLEST_DEPTH = 4
 _COARSEST_BYTES = 2**20
 _BINS = 256
+# Read as eight times as many, and the next ones meanwhile.
+_REDUCED_BYTES = 2**23
+_COUNTED, _LOOKED_AT, _FEW = 2**18, 2**8, 4
 
 
 def write_channel(
@@ -55,13 +60,15 @@ def write_channel(
         group = file.create_group(f"DataSet/ResolutionLevel {level}/TimePoint 0/Channel {channel}")
         data = _create(group, shape, dtype)
         if finer is None:
-            span = _fill(data, layer, check)
+            blocks = _fill(data, layer, check)
         else:
-            _reduce(finer, finer_shape, data, shape, labels=labels)
+            blocks = _reduce(finer, finer_shape, data, shape, labels=labels)
+        found, counts = _tally(blocks, dtype)
         # What did not fit cannot be read back, either.
         file.flush()
         check()
-        _describe(group, shape, span)
+        span = span if finer else found
+        _describe(group, shape, span, counts)
         finer, finer_shape = data, shape
     return span
 
@@ -124,16 +131,15 @@ def _fill(
     data: Any,  # noqa: ANN401
     layer: Layer,
     check: Callable[[], None],
-) -> tuple[float, float]:
-    """Write the full resolution, and return its smallest and largest value."""
+) -> Iterator[npt.NDArray[Any]]:
+    """Write the full resolution, and yield what was written."""
     deep, side, _ = data.chunks
-    ends = []
     for place, block in slabs(layer, deep, side, data.dtype):
-        np.nan_to_num(block, copy=False, posinf=0, neginf=0)
-        data[(*place, slice(0, layer.shape[2]))] = block
+        if block.dtype.kind == "f":
+            np.nan_to_num(block, copy=False, posinf=0, neginf=0)
+        write_compressed(data, [*(part.start for part in place), 0], block)
         check()
-        ends += [float(block.min()), float(block.max())]
-    return min(ends), max(ends)
+        yield block
 
 
 def _reduce(
@@ -143,23 +149,31 @@ def _reduce(
     shape: tuple[int, int, int],
     *,
     labels: bool,
-) -> None:
-    """Make a level of the one before; what is left over at the far end of an axis is cut off."""
+) -> Iterator[npt.NDArray[Any]]:
+    """Make a level of the one before, and yield what was written.
+
+    What is left over at the far end of an axis is cut off.
+    """
     factors = [1 if size == most else 2 for size, most in zip(shape, fine_shape, strict=True)]
-    for box in boxes(shape, coarse.chunks):
-        block = fine[
-            tuple(
-                slice(factor * part.start, factor * part.stop)
-                for factor, part in zip(factors, box, strict=True)
-            )
-        ]
+    deep, side, _ = coarse.chunks
+    rows = max(1, _REDUCED_BYTES // (deep * side * shape[2] * coarse.dtype.itemsize)) * side
+    places = list(boxes(shape, (deep, rows, shape[2])))
+
+    def read(box: tuple[slice, ...]) -> npt.NDArray[Any]:
+        pairs = zip(factors, box, strict=True)
+        found = fine[tuple(slice(each * part.start, each * part.stop) for each, part in pairs)]
+        return np.asarray(found)
+
+    for box, block in zip(places, ahead(map(read, places)), strict=True):
         parts = [
             block[
                 tuple(slice(first, None, step) for first, step in zip(corner, factors, strict=True))
             ]
             for corner in product(*(range(factor) for factor in factors))
         ]
-        coarse[box] = parts[0] if labels else _mean(parts)
+        reduced = parts[0] if labels else _mean(parts)
+        write_compressed(coarse, [part.start for part in box], reduced)
+        yield reduced
 
 
 def _mean(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
@@ -170,17 +184,65 @@ def _mean(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
     return np.asarray(whole.sum(axis=0, dtype=np.uint32) // len(parts))
 
 
-def _describe(group: Any, shape: tuple[int, int, int], span: tuple[float, float]) -> None:  # noqa: ANN401
-    """Write the size of a level, and how often its values occur."""
+def _tally(
+    blocks: Iterator[npt.NDArray[Any]], dtype: np.dtype[Any]
+) -> tuple[tuple[float, float], npt.NDArray[np.int64] | None]:
+    """Return the smallest and largest value of blocks, and of integers how often each occurs."""
+    if dtype.kind == "f":
+        ends = [(float(block.min()), float(block.max())) for block in blocks]
+        return (min(low for low, _ in ends), max(high for _, high in ends)), None
+    counts = np.zeros(np.iinfo(dtype).max + 1, np.int64)
+    for block in blocks:
+        counts += value_counts(np.asarray(block, dtype))
+    occurring = counts.nonzero()[0]
+    return (float(occurring[0]), float(occurring[-1])), counts
+
+
+def value_counts(values: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np.int64]:
+    """Return how often each value of an 8-bit or 16-bit array occurs.
+
+    Piece by piece, none larger than the processor's caches hold; NumPy counts eight bytes for each
+    value.
+
+    Examples
+    --------
+    >>> value_counts(np.array([[1, 0, 1]], "uint8"))[:3].tolist()
+    [1, 2, 0]
+    """
+    flat = np.ascontiguousarray(values).ravel()
+    counts = np.zeros(np.iinfo(flat.dtype).max + 1, np.int64)
+    # Of labels, a look at some finds the few that there are, and comparing is faster.
+    few = np.unique(flat[::_LOOKED_AT])[:_FEW]
+    for start in range(0, flat.size, _COUNTED):
+        piece = flat[start : start + _COUNTED]
+        found = [np.count_nonzero(piece == value) for value in few]
+        if sum(found) == piece.size:
+            counts[few] += found
+        else:
+            counts += np.bincount(piece, minlength=counts.size)
+    return counts
+
+
+def _describe(
+    group: Any,  # noqa: ANN401
+    shape: tuple[int, int, int],
+    span: tuple[float, float],
+    counts: npt.NDArray[np.int64] | None,
+) -> None:
+    """Write the size of a level, and how often its values occur; of floats they are read again."""
     data = group["Data"]
-    low, high = span if data.dtype.kind == "f" else (0.0, max(span[1], _BINS - 1.0))
+    low, high = span if counts is None else (0.0, max(span[1], _BINS - 1.0))
     for axis, size in zip("ZYX", shape, strict=True):
         group.attrs[f"ImageSize{axis}"] = text(str(size))
     group.attrs["HistogramMin"] = text(number(low))
     group.attrs["HistogramMax"] = text(number(high))
     scale = (_BINS - 1) / (high - low) if high > low else 0.0
-    counts = np.zeros(_BINS, np.int64)
-    for box in boxes(shape, data.chunks):
-        bins = ((data[box] - low) * scale).astype(np.intp)
-        counts += np.bincount(bins.ravel(), minlength=_BINS)
-    group.create_dataset("Histogram", data=counts.astype(np.uint64))
+    histogram = np.zeros(_BINS, np.int64)
+    if counts is None:
+        for box in boxes(shape, data.chunks):
+            bins = ((data[box] - low) * scale).astype(np.intp)
+            histogram += np.bincount(bins.ravel(), minlength=_BINS)
+    else:
+        values = np.arange(min(counts.size, int(high) + 1))
+        np.add.at(histogram, (values * scale).astype(np.intp), counts[: values.size])
+    group.create_dataset("Histogram", data=histogram.astype(np.uint64))

@@ -8,7 +8,7 @@ from biosegment.errors import DiskFullError
 from biosegment.geometry import VoxelSize
 from exporters.base import LabelClass
 from exporters.ims import ImsWriter
-from exporters.ims_levels import level_shapes
+from exporters.ims_levels import level_shapes, value_counts
 from exporters.testing import (
     CLASSES,
     VOXEL_SIZE,
@@ -282,3 +282,19 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path, large, limit):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("share", [0.0, 1e-6, 0.5])
+def test_values_are_counted_however_rare(dtype, share):
+    rng = np.random.default_rng(0)
+    values = np.where(rng.random((3, 501, 701)) < share, rng.integers(0, 256, 1), 7).astype(dtype)
+    values[1, 2, 3] = np.iinfo(dtype).max
+    expected = np.bincount(values.ravel(), minlength=np.iinfo(dtype).max + 1)
+    np.testing.assert_array_equal(value_counts(values), expected)
+
+
+def test_many_values_are_counted():
+    values = np.random.default_rng(0).integers(0, 2**16, (3, 400, 401)).astype("uint16")
+    expected = np.bincount(values.ravel(), minlength=2**16)
+    np.testing.assert_array_equal(value_counts(values), expected)
