@@ -19,6 +19,10 @@ BACKGROUND: Final = "background"
 UNKNOWN: Final = 255
 """Mask value of a pixel that nobody has said anything about."""
 MAX_CLASSES: Final = UNKNOWN
+MAX_CONFIG: Final = 1_000_000
+"""Characters of a configuration; one of 254 labels has some 20,000."""
+MAX_NAME: Final = 100
+"""Characters of a label's name, which also becomes a part of file names."""
 NO_BACKGROUND: Final = "it has no label 'background', which sparse annotations need"
 
 # Distinguishable on grey EM images, also for the common kinds of colour blindness (after
@@ -56,8 +60,11 @@ class LabelMap:
         Raises
         ------
         LabelConfigError
-            When it is not well-formed, holds XML entities, or has no brush for an image.
+            When it is not well-formed, holds XML entities, is too large, or has no brush for an
+            image.
         """
+        if len(config) > MAX_CONFIG:
+            raise LabelConfigError(f"it has {len(config)} characters, more than {MAX_CONFIG}")
         try:
             root = fromstring(config)
         except (ParseError, DefusedXmlException, ValueError) as exc:
@@ -73,7 +80,7 @@ class LabelMap:
     def _from_tags(cls, control: Element, image: Element) -> "LabelMap":
         brushes: dict[str, str] = {}
         for label in control.iter("Label"):
-            name = label.get("value", "")
+            name = _checked(label.get("value", ""))
             brushes[name] = label.get("background", PALETTE[len(brushes) % len(PALETTE)])
         background = brushes.pop(BACKGROUND, None)
         if not brushes:
@@ -102,6 +109,14 @@ class LabelMap:
         except ValueError:
             known = ", ".join(self.names)
             raise LabelConfigError(f"it has no label {name!r}, only {known}") from None
+
+
+def _checked(name: str) -> str:
+    if len(name) > MAX_NAME:
+        raise LabelConfigError(f"the name of a label has more than {MAX_NAME} characters")
+    if any(ord(character) < ord(" ") for character in name):
+        raise LabelConfigError(f"the name {name!r} of a label has more than one line, or a tab")
+    return name
 
 
 def labelling_config(labels: Sequence[str], *, slices: bool = False) -> str:

@@ -10,7 +10,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +31,14 @@ class Stack:
 
     settings: Settings
     """Addresses and secrets of this stack."""
-    password: str
+    password: str = field(repr=False)
     """Password of `USER` in Label Studio."""
     label_studio_port: int
     backend_port: int
     sockets: Path
     """Folder of Unix sockets: their paths must be short, a data root's is not."""
+    tensorboard_port: int | None = None
+    """Where TensorBoard listens; None: it does not run."""
 
     @property
     def folder(self) -> Path:
@@ -44,26 +46,37 @@ class Stack:
         return self.settings.data_root / "stack"
 
 
-def prepare(settings: Settings, label_studio_port: int, backend_port: int) -> Stack:
+def prepare(
+    settings: Settings,
+    label_studio_port: int,
+    backend_port: int,
+    tensorboard_port: int | None = None,
+) -> Stack:
     """Return a stack on `settings.data_root`, with secrets made at the first time.
 
     Parameters
     ----------
     settings
         Its ``redis_url`` is used when ``REDIS_URL`` is set; else a Redis of our own is started.
-    label_studio_port, backend_port
-        TCP ports on the loopback interface.
+    label_studio_port, backend_port, tensorboard_port
+        TCP ports on the loopback interface; TensorBoard runs only if it is given one.
 
     Raises
     ------
     PortInUseError
         When something listens there.
     """
-    for port, option in ((label_studio_port, "--port"), (backend_port, "--backend-port")):
-        if not _is_free(port):
-            raise PortInUseError(port, option)
-    if label_studio_port == backend_port:
-        raise PortInUseError(backend_port, "--backend-port")
+    wanted = {
+        "--port": label_studio_port,
+        "--backend-port": backend_port,
+        "--tensorboard": tensorboard_port,
+    }
+    taken: set[int] = set()
+    for option, port in wanted.items():
+        if port is not None:
+            if port in taken or not _is_free(port):
+                raise PortInUseError(port, option)
+            taken.add(port)
     folder = settings.data_root / "stack"
     (folder / "logs").mkdir(parents=True, exist_ok=True)
     (settings.data_root / TILES).mkdir(exist_ok=True)
@@ -84,6 +97,7 @@ def prepare(settings: Settings, label_studio_port: int, backend_port: int) -> St
         label_studio_port=label_studio_port,
         backend_port=backend_port,
         sockets=sockets,
+        tensorboard_port=tensorboard_port,
     )
 
 

@@ -210,8 +210,7 @@ def _stopped_by_signals() -> Iterator[None]:
 
 def _commands(stack: Stack) -> dict[str, list[str]]:
     """Return the command line of every process; no secret is in one."""
-    gunicorn = f"-m gunicorn ml_backend.wsgi:app --bind 127.0.0.1:{stack.backend_port}"
-    tuning = "--threads 8 --timeout 120 --graceful-timeout 5 --log-level warning"
+    gunicorn = "-m gunicorn --config python:ml_backend.http_server ml_backend.wsgi:app"
     label_studio = f"start --no-browser --internal-host 127.0.0.1 --port {stack.label_studio_port}"
     commands = {
         "label-studio": [
@@ -219,9 +218,14 @@ def _commands(stack: Stack) -> dict[str, list[str]]:
             *label_studio.split(),
             "--enable-legacy-api-token",
         ],
-        "backend": [sys.executable, *gunicorn.split(), *tuning.split()],
+        "backend": [sys.executable, *gunicorn.split(), f"--bind=127.0.0.1:{stack.backend_port}"],
         "worker": [sys.executable, "-m", "ml_backend.worker"],
     }
+    if stack.tensorboard_port is not None:
+        options = f"--host 127.0.0.1 --port {stack.tensorboard_port} --load_fast false --logdir"
+        logs = str(stack.settings.data_root / "logs")
+        module = [sys.executable, "-m", "tensorboard.main"]
+        commands["tensorboard"] = [*module, *options.split(), logs]
     if not os.environ.get("REDIS_URL"):
         commands["redis"] = _redis_command(stack)
     return commands

@@ -13,8 +13,9 @@ from biosegment.errors import TileExportError
 from biosegment.exported_tiles import TILES_FILE, TileExport, digest
 from biosegment.geometry import Roi
 from biosegment.labels import UNKNOWN, LabelMap
-from biosegment.labelstudio.client import BATCH, LabelStudioClient
+from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import (
+    BATCH,
     NEUTRAL_SCORE,
     UNTRAINED,
     Json,

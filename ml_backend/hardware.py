@@ -52,6 +52,12 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def device_name() -> str:
+    """Return the name of the GPU that `best_device` is, empty where it is the CPU."""
+    device = best_device()
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether `device` has bfloat16 arithmetic of its own; emulated, it is slower."""
     if device.type == "cuda":

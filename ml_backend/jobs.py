@@ -5,36 +5,34 @@ a lock says whether one runs; a mark asks the running one for another turn. All 
 Redis and may be lost: `reconcile` finds again what is due.
 """
 
-import hashlib
-import json
 import logging
-import os
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from redis import Redis
-from redis.exceptions import LockError, RedisError
+from redis.exceptions import AuthenticationError, RedisError
 from rq import Queue, Worker, get_current_job
 from rq.exceptions import NoSuchJobError
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.utils import now
 
-from biosegment.errors import QueueError, SettingsError
+from biosegment.errors import QueueError, QueuePasswordError, SettingsError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json, project_state
 from biosegment.settings import Settings
+from ml_backend.held_lock import LOCK_TIMEOUT_S, held
+from ml_backend.job_names import kind_of, segmentation_prefix, tuning_prefix, turn_prefix, work_of
 from ml_backend.job_report import JobReport, is_abandoned
+from ml_backend.job_totals import JobTotals
+from ml_backend.loop_job import LoopJob
 
 logger = logging.getLogger(__name__)
 
 QUEUE_NAME: Final = "biosegment"
 JOB_TIMEOUT_S: Final = 24 * 3600
-LOCK_TIMEOUT_S: Final = 60
-"""A turn whose process died without a word is over after this long."""
 KEEP_S: Final = 7 * 24 * 3600
 """How long finished and failed jobs can be looked at."""
 RETRY_AFTER_S: Final = 60
@@ -66,13 +64,15 @@ class JobQueue:
     """
 
     def __init__(self, connection: Redis) -> None:
-        self.queue = Queue(QUEUE_NAME, connection=connection, serializer=JSONSerializer)
-        self._connection = connection
+        self.queue = Queue(
+            QUEUE_NAME, connection=connection, serializer=JSONSerializer, job_class=LoopJob
+        )
+        self.connection = connection
 
     @property
     def address(self) -> str:
         """Where Redis is, without its password."""
-        return _address(self._connection)
+        return _address(self.connection)
 
     def request_turn(self, project_id: int, *, force: bool = False) -> str:
         """Make sure that a turn of the project starts after now, and return its job's id.
@@ -84,35 +84,35 @@ class JobQueue:
         force
             Whether that turn trains however few annotations are new.
         """
-        prefix = f"turn-{project_id}-{'forced-' if force else ''}"
-        with self._errors(), self._connection.lock(f"biosegment:enqueue:{project_id}", timeout=5):
+        prefix = turn_prefix(project_id, force=force)
+        with self.errors(), self.connection.lock(f"biosegment:enqueue:{project_id}", timeout=5):
             for job_id in self.queue.job_ids:
                 if job_id.startswith(prefix):
                     return job_id
             job_id = self._enqueue("ml_backend.jobs.turn", prefix, project_id, force)
             # Where the status page looks for the latest turn.
-            self._connection.set(_latest_key(project_id), job_id, ex=KEEP_S)
+            self.connection.set(_latest_key(project_id), job_id, ex=KEEP_S)
             return job_id
 
     def job(self, job_id: str) -> Job | None:
         """Return a job; None when it is unknown or was forgotten."""
-        with self._errors():
+        with self.errors():
             try:
-                return Job.fetch(job_id, self._connection, serializer=JSONSerializer)
+                return LoopJob.fetch(job_id, self.connection, serializer=JSONSerializer)
             except NoSuchJobError:
                 return None
 
     def latest(self, project_id: int) -> Job | None:
         """Return the project's job that was asked for last."""
-        with self._errors():
-            job_id = self._connection.get(_latest_key(project_id))
+        with self.errors():
+            job_id = self.connection.get(_latest_key(project_id))
         return self.job(job_id.decode()) if isinstance(job_id, bytes) else None
 
     def running(self, project_id: int) -> Job | None:
         """Return the project's job that is running."""
-        with self._errors():
-            for job_id in self.queue.started_job_registry.get_job_ids():
-                if job_id.startswith(f"turn-{project_id}-"):
+        with self.errors():
+            for job_id in self._started():
+                if job_id.startswith(turn_prefix(project_id)):
                     return self.job(job_id)
         return None
 
@@ -126,8 +126,8 @@ class JobQueue:
         trials
             Recipes that are tried in all, those of an interrupted search included.
         """
-        with self._errors(), self._connection.lock(f"biosegment:enqueue:{project_id}", timeout=5):
-            known = self._unfinished(f"tune-{project_id}-")
+        with self.errors(), self.connection.lock(f"biosegment:enqueue:{project_id}", timeout=5):
+            known = self._unfinished(tuning_prefix(project_id))
             return known or self.continue_tuning(project_id, trials, goes_on=False)
 
     def continue_tuning(self, project_id: int, trials: int, *, goes_on: bool = True) -> str:
@@ -142,8 +142,8 @@ class JobQueue:
         goes_on
             Whether it stays with the annotations that an earlier job began with.
         """
-        prefix = f"tune-{project_id}-"
-        with self._errors():
+        prefix = tuning_prefix(project_id)
+        with self.errors():
             return self._enqueue("ml_backend.tuning_job.tune", prefix, project_id, trials, goes_on)
 
     def request_segmentation(self, order: Json) -> str:
@@ -154,30 +154,30 @@ class JobQueue:
         order
             Fields of `ml_backend.segmentation_job.Order`.
         """
-        prefix = _segmentation_prefix(order)
+        prefix = segmentation_prefix(order)
         lock = f"biosegment:enqueue:{prefix}"
-        with self._errors(), self._connection.lock(lock, timeout=5):
+        with self.errors(), self.connection.lock(lock, timeout=5):
             return self._unfinished(prefix) or self.continue_segmentation(order)
 
     def continue_segmentation(self, order: Json) -> str:
         """Put a segmentation at the end of the queue, and return its job's id."""
-        prefix, project_id = _segmentation_prefix(order), order["plan"]["project_id"]
-        with self._errors():
+        prefix, project_id = segmentation_prefix(order), order["plan"]["project_id"]
+        with self.errors():
             job_id = self._enqueue("ml_backend.segmentation_job.segment", prefix, order)
-            self._connection.set(_segmentation_key(project_id), job_id, ex=KEEP_S)
+            self.connection.set(_segmentation_key(project_id), job_id, ex=KEEP_S)
         return job_id
 
     def latest_segmentation(self, project_id: int) -> Job | None:
         """Return the job of the segmentation that was asked for last of a project's models."""
-        with self._errors():
-            job_id = self._connection.get(_segmentation_key(project_id))
+        with self.errors():
+            job_id = self.connection.get(_segmentation_key(project_id))
         return self.job(job_id.decode()) if isinstance(job_id, bytes) else None
 
     @contextmanager
     def adding(self, project_id: int) -> Iterator[None]:
         """Hold the lock of whoever adds a task to a project, so that none is added twice."""
-        lock = self._connection.lock(f"biosegment:adding:{project_id}", timeout=LOCK_TIMEOUT_S)
-        with self._errors():
+        lock = self.connection.lock(f"biosegment:adding:{project_id}", timeout=LOCK_TIMEOUT_S)
+        with self.errors():
             lock.acquire()
         try:
             yield
@@ -187,8 +187,14 @@ class JobQueue:
 
     def _unfinished(self, prefix: str) -> str | None:
         """Return the job that runs or waits and whose id begins so."""
-        known = [*self.queue.started_job_registry.get_job_ids(), *self.queue.job_ids]
+        known = [*self._started(), *self.queue.job_ids]
         return next((str(job_id) for job_id in known if job_id.startswith(prefix)), None)
+
+    def _started(self) -> list[str]:
+        """Return the jobs that run; those whose worker died are failed from now on."""
+        registry = self.queue.started_job_registry
+        registry.cleanup(exception_handlers=[JobTotals(self.connection).add_abandoned])
+        return list(registry.get_job_ids(cleanup=False))
 
     def _enqueue(self, function: str, prefix: str, *arguments: Any) -> str:  # noqa: ANN401 (JSON)
         job = self.queue.enqueue(
@@ -200,27 +206,56 @@ class JobQueue:
             result_ttl=KEEP_S,
             failure_ttl=KEEP_S,
         )
+        # What failed before is tried again with it.
+        self._forget(work_of(str(job.id)))
         return str(job.id)
+
+    def _forget(self, work: str) -> None:
+        """Forget the failed jobs that did the same work."""
+        registry = self.queue.failed_job_registry
+        for job_id in registry.get_job_ids():
+            if work_of(job_id) == work:
+                with suppress(NoSuchJobError):
+                    registry.remove(job_id, delete_job=True)
+
+    def retry(self, job_id: str) -> None:
+        """Ask again for the work of a failed job, which is forgotten; others are left alone."""
+        job = self.job(job_id)
+        with self.errors():
+            if job is None or not job.is_failed:
+                return
+        match kind_of(job_id), job.args:
+            case "turn", [project_id, force]:
+                self.request_turn(project_id, force=force)
+            case "tune", [project_id, trials, _]:
+                self.request_tuning(project_id, trials)
+            case "segment", [order]:
+                self.request_segmentation(order)
+            case _:
+                return
+        # Also if the work waits or runs already.
+        with self.errors():
+            self._forget(work_of(job_id))
 
     def turn_waits(self) -> bool:
         """Return whether a turn of any project waits for a worker."""
-        with self._errors():
+        with self.errors():
             return any(job_id.startswith("turn-") for job_id in self.queue.job_ids)
 
     def has_worker(self) -> bool:
         """Return whether any worker takes jobs."""
-        with self._errors():
+        with self.errors():
             # Not Worker.count: that knows of killed ones, too.
-            return bool(Worker.all(self._connection, queue=self.queue))
+            return bool(Worker.all(self.connection, queue=self.queue))
 
-    def counts(self) -> dict[str, int]:
-        """Return how many jobs are waiting, running, finished and failed."""
-        with self._errors():
+    def job_ids(self) -> dict[str, list[str]]:
+        """Return the jobs that wait (the next one first), run, are finished, and failed."""
+        with self.errors():
             return {
-                "queued": len(self.queue),
-                "started": self.queue.started_job_registry.count,
-                "finished": self.queue.finished_job_registry.count,
-                "failed": self.queue.failed_job_registry.count,
+                "queued": self.queue.job_ids,
+                "started": self._started(),
+                "finished": self.queue.finished_job_registry.get_job_ids(),
+                "failed": self.queue.failed_job_registry.get_job_ids(),
             }
 
     @contextmanager
@@ -239,24 +274,24 @@ class JobQueue:
             Whether the turn asked for instead has to train.
         """
         again = f"biosegment:again:{project_id}"
-        lock = self._connection.lock(
+        lock = self.connection.lock(
             f"biosegment:running:{project_id}", timeout=LOCK_TIMEOUT_S, thread_local=False
         )
-        with self._errors():
+        with self.errors():
             alone = lock.acquire(blocking=False)
             if not alone:
-                self._connection.sadd(again, int(force))
-                self._connection.expire(again, KEEP_S)
+                self.connection.sadd(again, int(force))
+                self.connection.expire(again, KEEP_S)
                 alone = lock.acquire(blocking=False)
         if not alone:
             yield False
             return
         try:
-            with _held(lock):
+            with held(lock):
                 yield True
         finally:
             with suppress(RedisError, QueueError):
-                pipeline = self._connection.pipeline()
+                pipeline = self.connection.pipeline()
                 pipeline.smembers(again)
                 pipeline.delete(again)
                 marks, _ = pipeline.execute()  # type: ignore[no-untyped-call]
@@ -272,18 +307,21 @@ class JobQueue:
         project_id
             Number of the project in Label Studio.
         """
-        lock = self._connection.lock(
+        lock = self.connection.lock(
             f"biosegment:tuning:{project_id}", timeout=LOCK_TIMEOUT_S, thread_local=False
         )
-        with self._errors():
+        with self.errors():
             lock.acquire()
-        with _held(lock):
+        with held(lock):
             yield
 
     @contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
+        """Turn what Redis may raise in the block into `QueueError`."""
         try:
             yield
+        except AuthenticationError as exc:
+            raise QueuePasswordError(self.address) from exc
         except RedisError as exc:
             raise QueueError(self.address) from exc
 
@@ -296,41 +334,9 @@ def _segmentation_key(project_id: int) -> str:
     return f"biosegment:segmentation:{project_id}"
 
 
-def _segmentation_prefix(order: Json) -> str:
-    # No id begins like that of another order, whatever the names in it.
-    return f"segment-{hashlib.sha256(json.dumps(order, sort_keys=True).encode()).hexdigest()}-"
-
-
 def _address(connection: Redis) -> str:
     where: dict[str, Any] = connection.connection_pool.connection_kwargs
     return str(where.get("path") or f"{where.get('host')}:{where.get('port')}")
-
-
-@contextmanager
-def _held(lock: Any) -> Iterator[None]:  # noqa: ANN401
-    """Renew an acquired lock until the block ends, then release it."""
-    done = threading.Event()
-    heart = threading.Thread(target=_hold, args=(lock, done), daemon=True)
-    heart.start()
-    try:
-        yield
-    finally:
-        done.set()
-        heart.join()
-        # Also a LockError: it ran out while this process was stopped.
-        with suppress(RedisError):
-            lock.release()
-
-
-def _hold(lock: Any, done: threading.Event) -> None:  # noqa: ANN401
-    """Renew a lock until told to stop; end this process if its worker has died."""
-    parent = os.getppid()
-    while not done.wait(LOCK_TIMEOUT_S / 12):
-        if os.getppid() != parent:
-            # Nobody would hear of the result, and another worker takes over.
-            os._exit(1)
-        with suppress(RedisError, LockError):
-            lock.reacquire()
 
 
 def turn(project_id: int, force: bool) -> dict[str, Any] | None:
@@ -366,7 +372,8 @@ def reconcile(client: LabelStudioClient, jobs: JobQueue) -> None:
         client.connect_webhook(project_id)
         if project_id not in projects or jobs.running(project_id):
             continue
-        wanted = project_state(projects[project_id]) | {"strategy": _strategy(client, project_id)}
+        wanted = project_state(projects[project_id], client.last_change(project_id))
+        wanted["strategy"] = _strategy(client, project_id)
         if _is_due(wanted, jobs.latest(project_id)):
             jobs.request_turn(project_id)
 
@@ -386,6 +393,7 @@ def _is_due(wanted: Json, latest: Job | None) -> bool:
     if status == JobStatus.FAILED:
         if is_abandoned(latest) or latest.ended_at is None:
             return True
-        return (now() - latest.ended_at).total_seconds() > RETRY_AFTER_S
+        # In the future: the clock was set back since.
+        return not 0 <= (now() - latest.ended_at).total_seconds() <= RETRY_AFTER_S
     left = latest.return_value() or {}
     return any(left.get(key) != value for key, value in wanted.items())

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
-from biosegment.errors import ModelDamagedError, ModelNotFoundError
+from biosegment.errors import LabelStudioError, ModelDamagedError, ModelNotFoundError
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json, project_state
@@ -17,6 +17,7 @@ from biosegment.progress import Report
 from biosegment.settings import LoopOptions, Settings
 from ml_backend.annotated_pool import annotated_pool, submitted
 from ml_backend.hardware import use_free_cores
+from ml_backend.live_quality import live_qualities
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.pixels import TaskImages
@@ -24,8 +25,8 @@ from ml_backend.predictions import Model
 from ml_backend.prequential import compared, new_annotations
 from ml_backend.queue_names import outdated, queue_name
 from ml_backend.ranking import rank
-from ml_backend.recipe import Recipe
 from ml_backend.training import Parent, TrainingSpec, train
+from ml_backend.training_logs import TrainingLogs
 from ml_backend.tuning_data import TuningData
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,8 @@ class Loop:
     def __init__(self, settings: Settings, client: LabelStudioClient) -> None:
         self._client = client
         self._images = TaskImages(settings, self._client)
-        self._registry = ModelRegistry(settings.data_root)
-        self._logs = settings.data_root / "logs"
+        self._registry = ModelRegistry.of(settings)
+        self._data_root = settings.data_root
 
     def turn(self, project_id: int, *, force: bool, report: Report) -> Json:
         """Train if enough annotations are new, then publish what is not published yet.
@@ -56,10 +57,22 @@ class Loop:
         -------
         dict
             The state of the project (`project_state`) as this turn found it, but with the queue
-            that serves now for its model version, and the ``strategy`` that ranks.
+            that serves now for its model version, and the ``strategy`` that ranks. Empty when the
+            project was deleted.
         """
+        try:
+            return self._turn(project_id, report, force=force)
+        except LabelStudioError:
+            if self._client.has_project(project_id):
+                raise
+            logger.info("project %d was deleted: its turn ends", project_id)
+            return {}
+
+    def _turn(self, project_id: int, report: Report, *, force: bool) -> Json:
+        # Before anything is trained: another machine may have done it.
+        self._registry.exchange(project_id)
         project = self._client.project(project_id)
-        state = project_state(project)
+        state = project_state(project, self._client.last_change(project_id))
         options = self._client.loop_options(project_id)
         if options is None:
             logger.info("project %d is not connected to this backend", project_id)
@@ -71,7 +84,7 @@ class Loop:
             self.learn(project_id, tasks, label_map, options, report, force=force)
         version = self._registry.current(project_id)
         if version is not None:
-            self._publish(project, version, label_map, options, report)
+            self._publish(project_id, version, options, report)
             state["model_version"] = queue_name(version, options.strategy)
         return state
 
@@ -125,12 +138,13 @@ class Loop:
         new = new_annotations(pool, label_map, self._registry.cards(project_id))
         records = compared(new, label_map.names, parent, grandparent)
         version = self._registry.next_version(project_id)
+        logs = TrainingLogs(self._data_root, project_id)
         trained = train(
             pool.tiles,
             [],
             self._spec(project_id, label_map, options, seed=len(pool.annotations)),
             parent,
-            self._logs / str(project_id) / version,
+            logs.run(version),
             partial(report, "training"),
         )
         card = ModelCard.of(
@@ -145,6 +159,10 @@ class Loop:
         self._registry.save(project_id, version, trained.network, card)
         self._registry.promote(project_id, version)
         logger.info("project %d: version %s is serving", project_id, version)
+        qualities = live_qualities(self._registry.cards(project_id))
+        if qualities and qualities[-1].version == parent_version:
+            logs.add_quality(qualities[-1])
+        logs.prune()
 
     def tuning_data(self, project_id: int, report: Report) -> TuningData:
         """Return the annotated tiles of a project task by task, and the recipe in use.
@@ -169,7 +187,7 @@ class Loop:
     ) -> TrainingSpec:
         """Return the recipe of a project: its own one, if there is one, or the default."""
         spec = TrainingSpec(classes=label_map.names, effort=options.training_effort, seed=seed)
-        recipe = Recipe.read(self._registry.recipe_path(project_id))
+        recipe = self._registry.recipe(project_id)
         return recipe.applied_to(spec) if recipe else spec
 
     def _ancestors(self, project_id: int) -> tuple[str | None, Parent | None, Parent | None]:
@@ -196,36 +214,44 @@ class Loop:
             return None
         return Parent(network, card.class_names)
 
-    def _publish(
-        self,
-        project: Json,
-        version: str,
-        label_map: LabelMap,
-        options: LoopOptions,
-        report: Report,
-    ) -> None:
+    def _publish(self, project_id: int, version: str, options: LoopOptions, report: Report) -> None:
         """Give every unlabelled task a prediction of `version`, then let them order the queue.
 
         Those of other strategies and of versions before stay, for whoever has one open.
         """
+        queue = queue_name(version, options.strategy)
+        while True:
+            # Read here: its labels may have been edited during a long training.
+            project = self._client.project(project_id)
+            self._complete(project, version, options, report)
+            if project["model_version"] == queue:
+                break
+            if self._client.project(project_id)["label_config"] == project["label_config"]:
+                self._registry.set_ranked_by(project_id, version, options.strategy)
+                self._client.set_model_version(project_id, queue)
+                logger.info("project %d: the queue is %s", project_id, queue)
+                break
+            # Edited meanwhile: the masks may name labels that are no more. Nobody has one open yet.
+            self._client.delete_predictions(project_id, queue)
+        report("cleaning up", 0, 1)
+        queues = self._client.model_versions(project_id)
+        cards = self._registry.cards(project_id)
+        for old in outdated(queues, version, cards, datetime.now(UTC)):
+            self._client.delete_predictions(project_id, old)
+
+    def _complete(self, project: Json, version: str, options: LoopOptions, report: Report) -> None:
+        """Give a prediction of `version` to every unlabelled task that has none."""
         project_id = project["id"]
         tasks = self._client.tasks(project_id, partial(report, "reading tasks"))
         pool = [task for task in tasks if not task["is_labeled"]]
         labelled = [task for task in tasks if task["is_labeled"]]
         queue = queue_name(version, options.strategy)
         missing = {task["id"] for task in pool} - self._client.predicted_tasks(project_id, queue)
-        if missing:
-            use_free_cores()
-            model = Model(self._registry, project_id, version)
-            ranked = rank(pool, labelled, model, self._images, label_map, options, report)
-            predictions = [each for each in ranked if each["task"] in missing]
-            self._client.import_predictions(project_id, predictions, partial(report, "publishing"))
-        if project["model_version"] != queue:
-            self._registry.set_ranked_by(project_id, version, options.strategy)
-            self._client.set_model_version(project_id, queue)
-            logger.info("project %d: the queue is %s", project_id, queue)
-        report("cleaning up", 0, 1)
-        queues = self._client.model_versions(project_id)
-        cards = self._registry.cards(project_id)
-        for old in outdated(queues, version, cards, datetime.now(UTC)):
-            self._client.delete_predictions(project_id, old)
+        if not missing:
+            return
+        use_free_cores()
+        model = Model(self._registry, project_id, version)
+        label_map = LabelMap.from_config(project["label_config"])
+        ranked = rank(pool, labelled, model, self._images, label_map, options, report)
+        predictions = [each for each in ranked if each["task"] in missing]
+        self._client.import_predictions(project_id, predictions, partial(report, "publishing"))

@@ -1,12 +1,15 @@
 """What is known of a trained version, beside its weights."""
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Final
 
 from biosegment import __version__
+from biosegment.errors import ModelDamagedError
 from ml_backend.model.unet import NORMALISATION
 from ml_backend.rounds import AnnotationRecord
 from ml_backend.training import TrainedModel
@@ -98,3 +101,8 @@ class ModelCard:
             return cls(**values, round=records)
         except (AttributeError, KeyError, TypeError) as exc:
             raise ValueError(f"it is not a model card ({exc})") from exc
+
+    def check_weights(self, path: Path | str, weights: bytes) -> None:
+        """Raise `ModelDamagedError`, which names `path`, unless the weights are the right ones."""
+        if hashlib.sha256(weights).hexdigest() != self.weights_sha256:
+            raise ModelDamagedError(path, "its checksum is not the one on the card")

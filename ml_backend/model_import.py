@@ -46,6 +46,8 @@ def add_package(
         When the project's own recipe cannot be read.
     DiskFullError
         When the disk takes no more; what served before goes on serving.
+    ModelStorageError
+        When the storage that models are shared through cannot be used.
     """
     network, package = read_package(path)
     if list(package.class_names) != list(class_names):
@@ -54,13 +56,12 @@ def add_package(
             f"{', '.join(class_names)}; they have to be the same, in the same order"
         )
         raise ModelPackageError(path, reason)
-    recipe_path = registry.recipe_path(project_id)
-    own = Recipe.read(recipe_path)
+    own = registry.recipe(project_id)
     recipe = own or Recipe.of(TrainingSpec(class_names))
     version = registry.next_version(project_id)
     registry.save(project_id, version, network, _card(package, strategy))
     if tuple(recipe.widths) != tuple(network.spec.widths):
-        replace(recipe, widths=tuple(network.spec.widths)).write(recipe_path)
+        registry.set_recipe(project_id, replace(recipe, widths=tuple(network.spec.widths)))
     registry.promote(project_id, version)
     return version
 

@@ -170,9 +170,10 @@ def read_package(path: Path) -> tuple[UNet, PackageCard]:
 
 
 def _network(card: PackageCard, archive: zipfile.ZipFile) -> UNet:
-    spec = UNetSpec(**card.architecture_spec)
+    # Nothing is allocated for what the card says but the weights do not hold.
     with torch.device("meta"):
-        expected = sum(value.nbytes for value in UNet(spec).state_dict().values())
+        network = UNet(UNetSpec(**card.architecture_spec))
+    expected = sum(value.nbytes for value in network.state_dict().values())
     # The header names each tensor.
     limit = min(expected + MAX_CARD_BYTES, MAX_WEIGHTS_BYTES)
     weights = _member(archive, WEIGHTS, limit)
@@ -181,9 +182,8 @@ def _network(card: PackageCard, archive: zipfile.ZipFile) -> UNet:
     state = safetensors.torch.load(weights)
     if not all(bool(value.isfinite().all()) for value in state.values()):
         raise ValueError("some of its weights are not numbers")
-    network = UNet(spec)
     try:
-        network.load_state_dict(state)
+        network.load_state_dict(state, assign=True)
     except RuntimeError as exc:
         raise ValueError("its weights are not those of the network that it describes") from exc
     return network

@@ -16,9 +16,10 @@ from biosegment.labelstudio.payloads import image_addresses, shown_tiles, tile_o
 from biosegment.settings import Settings
 from biosegment.store import VolumeStore
 from biosegment.tiles import Tile
+from ml_backend.image_cache import ImageCache
 
-MAX_IMAGE_PX: Final = 2**26
-"""A larger image is refused before it is decoded (8192 x 8192)."""
+MAX_IMAGE_PX: Final = 2**24
+"""A larger tile is refused before it is read (4096 x 4096, the largest that an import makes)."""
 
 
 class TaskImages:
@@ -34,7 +35,7 @@ class TaskImages:
 
     def __init__(self, settings: Settings, client: LabelStudioClient) -> None:
         self._settings = settings
-        self._client = client
+        self._served = ImageCache(settings.data_root / "cache" / "images", client)
         self._stores: dict[str, VolumeStore] = {}
 
     def target(self, task: Mapping[str, Any]) -> NDArray[np.float32]:
@@ -55,12 +56,14 @@ class TaskImages:
     def read(self, task: Mapping[str, Any], tile: Tile) -> NDArray[np.float32]:
         """Return the image of one of the tiles that a task shows, as `target` does."""
         try:
+            if tile.height * tile.width > MAX_IMAGE_PX:
+                raise ValueError(f"{tile.width} x {tile.height} px are too many")
             store = self._store(tile.volume)
             if store is not None:
                 image: NDArray[np.float32] = store.read_unit(tile.roi)[0]
                 return image
             address = image_addresses(task)[shown_tiles(task).index(tile)]
-            return _decoded(self._client.download(address), tile)
+            return _decoded(self._served.read(address), tile)
         except TaskError:
             raise
         except (BioSegmentError, KeyError, ValueError, IndexError, OSError) as exc:
@@ -81,7 +84,7 @@ class TaskImages:
 def _decoded(content: bytes, tile: Tile) -> NDArray[np.float32]:
     try:
         with Image.open(io.BytesIO(content), formats=("PNG", "JPEG", "TIFF")) as image:
-            if image.size != (tile.width, tile.height) or tile.width * tile.height > MAX_IMAGE_PX:
+            if image.size != (tile.width, tile.height):
                 raise ValueError(f"it has {image.size[0]} x {image.size[1]} px")
             grey = np.asarray(image.convert("L"), dtype=np.float32)
     except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as exc:

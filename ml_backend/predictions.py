@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,12 @@ logger = logging.getLogger(__name__)
 
 MIN_AREA_PX: Final = 24
 """Predicted specks smaller than this are removed: nobody wants to erase them one by one."""
+GROUP_PX: Final = 2**24
+"""Pixels of several tasks that are in memory together."""
+MAX_TASK_PX: Final = 2**28
+"""Of one task, with all its slices."""
+Shown: TypeAlias = dict[int, list[NDArray[np.float32]]]
+"""Place of a task among those that were asked for -> its images."""
 
 
 class Model:
@@ -125,29 +131,46 @@ class PredictionService:
             return [untrained_prediction() for _ in tasks]
         model = self._load(project_id, version)
         queue = self._queue(project_id, version)
-        readable: list[tuple[int, list[NDArray[np.float32]]]] = []
+        answers: list[Json | list[Json]] = [[] for _ in tasks]
         failure: TaskError | None = None
+        waiting: Shown = {}
         for position, task in enumerate(tasks):
             try:
-                shown = [self._images.read(task, tile) for tile in shown_tiles(task)]
+                waiting[position] = self._images_of(task)
             except TaskError as exc:
                 logger.warning("project %d: %s", project_id, exc)
                 failure = exc
-            else:
-                readable.append((position, shown))
-        if failure and not readable:
+            # Computed together as long as memory allows.
+            full = sum(image.size for shown in waiting.values() for image in shown) >= GROUP_PX
+            if full or position == len(tasks) - 1:
+                for answered, regions, score in _predicted(model, waiting, label_map):
+                    answers[answered] = {"result": regions, "score": score, "model_version": queue}
+                waiting = {}
+        if failure and not any(answers):
             raise failure
-        answers: list[Json | list[Json]] = [[] for _ in tasks]
-        probs = model.probabilities(image for _, shown in readable for image in shown)
-        for position, shown in readable:
-            maps = [next(probs) for _ in shown]
-            masks = [class_mask(each, MIN_AREA_PX) for each in maps]
-            answers[position] = {
-                "result": model.regions(masks, label_map),
-                "score": float(np.mean([confidence(each) for each in maps])),
-                "model_version": queue,
-            }
         return answers
+
+    def _images_of(self, task: Mapping[str, Any]) -> list[NDArray[np.float32]]:
+        tiles = shown_tiles(task)
+        pixels = sum(tile.height * tile.width for tile in tiles)
+        if pixels > MAX_TASK_PX:
+            reason = f"its {len(tiles)} slices have {pixels} px, more than {MAX_TASK_PX}"
+            raise TaskError(task.get("id"), reason)
+        return [self._images.read(task, tile) for tile in tiles]
 
     def _load_model(self, project_id: int, version: str) -> Model:
         return Model(self._registry, project_id, version)
+
+
+def _predicted(
+    model: Model, shown: Shown, label_map: LabelMap
+) -> Iterator[tuple[int, list[Json], float]]:
+    """Yield the place, the regions and the score of each task, whose probabilities are dropped."""
+    probs = model.probabilities(image for images in shown.values() for image in images)
+    for position, images in shown.items():
+        masks, sure = [], []
+        for _ in images:
+            found = next(probs)
+            masks.append(class_mask(found, MIN_AREA_PX))
+            sure.append(confidence(found))
+        yield position, model.regions(masks, label_map), float(np.mean(sure))

@@ -76,7 +76,11 @@ class Recipe:
         """
         with explain_full_disk(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(asdict(self), indent=2).encode())
+            write_atomically(path, self.to_json())
+
+    def to_json(self) -> bytes:
+        """Return what `write` writes."""
+        return json.dumps(asdict(self), indent=2).encode()
 
     def applied_to(self, spec: TrainingSpec) -> TrainingSpec:
         """Return a specification with this recipe; steps and all else stay as they are."""

@@ -1,5 +1,6 @@
 """The routes: Label Studio's contract, and the pages for people and for Prometheus."""
 
+import logging
 from dataclasses import asdict, dataclass
 from typing import cast
 
@@ -14,12 +15,11 @@ from flask import (
     request,
     url_for,
 )
-from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from werkzeug.wrappers import Response as BaseResponse
 
 from biosegment.errors import (
     ContractError,
+    LabelStudioError,
     LinkBrokenError,
     SettingsError,
     UnknownStrategyError,
@@ -27,6 +27,8 @@ from biosegment.errors import (
 )
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.labelstudio.connection import is_answer
+from biosegment.log import set_ids
 from biosegment.settings import LoopOptions, Settings
 from biosegment.store import VolumeStore, volume_names
 from ml_backend.contract import (
@@ -39,13 +41,16 @@ from ml_backend.contract import (
 from ml_backend.curve import curve_svg
 from ml_backend.effort import effort_csv
 from ml_backend.jobs import JobQueue
+from ml_backend.metrics_page import Metrics
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.predictions import PredictionService
 from ml_backend.segmentation import SegmentationPlan, check_axes, labels_name
 from ml_backend.segmentation_job import Order
-from ml_backend.status import overview
+from ml_backend.status import failures, overview
 from ml_backend.strategies import descriptions, strategy_named
 from ml_backend.uncertainty import uncertain_volumes
+
+logger = logging.getLogger(__name__)
 
 contract_api = Blueprint("contract_api", __name__)
 pages = Blueprint("pages", __name__)
@@ -60,12 +65,18 @@ class Services:
     registry: ModelRegistry
     jobs: JobQueue
     predictions: PredictionService
-    collectors: CollectorRegistry
+    metrics: Metrics
 
 
 def services() -> Services:
     """Return the services of the application that answers this request."""
     return cast("Services", current_app.extensions["biosegment"])
+
+
+@contract_api.before_app_request
+def name_the_request() -> None:
+    """Let what is logged from now on tell the project of this request, and nothing of the last."""
+    set_ids(project=(request.view_args or {}).get("number"))
 
 
 @contract_api.get("/health")
@@ -78,16 +89,20 @@ def health() -> Response:
 def setup() -> Response:
     """Tell Label Studio the queue that serves a project, which it takes for a model version."""
     fields = mapping(request.get_json(silent=True))
+    number = project_id(fields)
+    set_ids(project=number)
     LabelMap.from_config(str(fields.get("schema")))
-    return jsonify(model_version=services().predictions.queue(project_id(fields)))
+    return jsonify(model_version=services().predictions.queue(number))
 
 
 @contract_api.post("/predict")
 def predict() -> Response:
     """Predict brush masks for the tasks that Label Studio sends."""
     asked = PredictRequest.parse(request.get_json(silent=True))
+    set_ids(project=asked.project_id)
     label_map = LabelMap.from_config(asked.label_config)
     results = services().predictions.predict(asked.project_id, asked.tasks, label_map)
+    services().metrics.count_predictions(results)
     return jsonify(results=results)
 
 
@@ -98,7 +113,10 @@ def webhook() -> tuple[Response, int]:
     if event.project_id is None:
         return jsonify(status="ignored"), 200
     force = event.action is WebhookAction.START_TRAINING
+    set_ids(project=event.project_id)
     job_id = services().jobs.request_turn(event.project_id, force=force)
+    set_ids(project=event.project_id, job=job_id)
+    logger.info("%s: a turn is due", event.action.value)
     return jsonify(status="queued", job=job_id), 201
 
 
@@ -140,7 +158,15 @@ def job_status() -> Response:
 @pages.get("/metrics")
 def metrics() -> Response:
     """Metrics in Prometheus' text format."""
-    return Response(generate_latest(services().collectors), content_type=CONTENT_TYPE_LATEST)
+    return services().metrics.page()
+
+
+@pages.get("/openapi.yaml")
+def openapi() -> Response:
+    """Describe all routes (OpenAPI 3.1)."""
+    answer = current_app.send_static_file("openapi.yaml")
+    answer.mimetype = "application/yaml"
+    return answer
 
 
 @pages.get("/")
@@ -149,10 +175,22 @@ def status() -> str:
     known = services()
     projects, problems = overview(known.client, known.registry, known.jobs)
     url = known.settings.label_studio_url
-    uncertain = uncertain_volumes(known.settings.data_root)
     return render_template(
-        "status.html", projects=projects, problems=problems, url=url, uncertain=uncertain
+        "status.html",
+        projects=projects,
+        problems=problems,
+        url=url,
+        uncertain=uncertain_volumes(known.settings.data_root),
+        failures=failures(known.jobs),
+        titles={each.project["id"]: each.project["title"] for each in projects},
     )
+
+
+@pages.post("/jobs/<job_id>/retry")
+def retry(job_id: str) -> BaseResponse:
+    """Ask again for what a failed job was to do; what is not failed any more is left alone."""
+    services().jobs.retry(job_id)
+    return redirect(url_for("pages.status"), 303)
 
 
 @pages.get("/projects/<int:number>/curve.svg")
@@ -217,27 +255,31 @@ def start_segmentation(number: int) -> BaseResponse | tuple[str, int]:
     return redirect(url_for("pages.status", _anchor=f"project-{number}"), 303)
 
 
-@pages.after_request
-def no_frames(answer: Response) -> Response:
-    """Keep other sites from showing these pages inside their own, where clicks can be stolen."""
-    answer.headers["Content-Security-Policy"] = "frame-ancestors 'none'; form-action 'self'"
-    return answer
+def project_title(number: int) -> str:
+    """Return the title of a project; 404 when there is none."""
+    try:
+        return str(services().client.project(number)["title"])
+    except LabelStudioError as exc:
+        if is_answer(exc, 404):
+            abort(404, f"Label Studio has no project {number}.")
+        raise
 
 
 def _loop_options(number: int) -> LoopOptions:
+    project_title(number)
     found = services().client.loop_options(number)
     return found or abort(404, f"Project {number} is not connected to this backend.")
 
 
 def _segment_page(number: int, problem: str = "") -> str:
     known = services()
-    title = known.client.project(number)["title"]
+    title = project_title(number)
     names = volume_names(known.settings.data_root)
     return render_template("segment.html", title=title, volumes=names, problem=problem)
 
 
 def _options_page(number: int, used: LoopOptions, problem: str = "") -> str:
-    title = services().client.project(number)["title"]
+    title = project_title(number)
     return render_template(
         "options.html", title=title, used=used, strategies=descriptions(), problem=problem
     )

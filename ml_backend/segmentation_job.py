@@ -57,7 +57,7 @@ def segment(fields: dict[str, Any]) -> dict[str, Any]:
     report = JobReport(get_current_job())
     report.note(volume=order.volume, labels=order.name)
     store = VolumeStore.open(settings.data_root, order.volume)
-    segmentation = Segmentation(store, ModelRegistry(settings.data_root), order.plan)
+    segmentation = Segmentation(store, ModelRegistry.of(settings), order.plan)
 
     def progress(done: int, total: int) -> None:
         report("segmenting", done, total)

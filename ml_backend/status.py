@@ -11,6 +11,7 @@ from biosegment.errors import LabelStudioError, QueueError, SettingsError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import Json
 from biosegment.settings import LoopOptions
+from ml_backend.job_names import kind_of, project_of
 from ml_backend.job_report import failure_trace, is_abandoned
 from ml_backend.jobs import JobQueue
 from ml_backend.live_quality import LiveQuality, advice, live_qualities
@@ -19,6 +20,12 @@ from ml_backend.model_registry import ModelRegistry
 
 HEAD: Final = 5
 """Tasks of the queue that are shown."""
+WORK: Final = {
+    "turn": "training and ranking",
+    "tune": "the search for a recipe",
+    "segment": "the segmentation of {volume}",
+}
+"""What jobs do, by their kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,37 @@ class ProjectStatus:
     """How its loop runs; None where Label Studio does not tell."""
     segmentation: SegmentationStatus | None
     """The segmentation by one of its models that was asked for last; None if long ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A job that failed, and whose work nobody has asked for again."""
+
+    job_id: str
+    """Of the job."""
+    project_id: int | None
+    """Number of its project in Label Studio."""
+    work: str
+    """What it was to do, in words."""
+    reason: str
+    """Why it failed, in one sentence."""
+
+
+def failures(jobs: JobQueue) -> list[Failure]:
+    """Return the work that failed, latest first; none when Redis does not answer."""
+    try:
+        found = [jobs.job(job_id) for job_id in jobs.job_ids()["failed"]]
+        ours = [job for job in found if job and kind_of(job.id) in WORK]
+        ours.sort(key=lambda job: str(job.ended_at or job.enqueued_at), reverse=True)
+        return [_failure(job) for job in ours]
+    except QueueError:
+        return []
+
+
+def _failure(job: Job) -> Failure:
+    kind = kind_of(job.id)
+    work = WORK[kind].format(**job.args[0]) if kind == "segment" else WORK[kind]
+    return Failure(job.id, project_of(job.id), work, failure_reason(job))
 
 
 def overview(
@@ -183,6 +221,7 @@ def failure_reason(job: Job) -> str:
         return ""
     last_line = failure_trace(job).strip().rpartition("\n")[2]
     if not last_line or is_abandoned(job):
-        return "The worker died; another turn follows."
+        again = "another turn follows" if kind_of(job.id) == "turn" else "try again to go on"
+        return f"The worker died; {again}."
     kind, _, sentence = last_line.partition(": ")
     return sentence if kind.startswith("biosegment.") else last_line

@@ -45,7 +45,8 @@ def tune(project_id: int, trials: int, goes_on: bool) -> dict[str, Any]:
     folder = tuning_folder(settings.data_root, project_id)
     report = JobReport(get_current_job())
     with jobs.exclusive_tuning(project_id):
-        if not goes_on:
+        # Another worker may have begun it, and have its folder on another disk.
+        if not goes_on or not folder.exists():
             with LabelStudioClient(settings) as client:
                 prepare(folder, Loop(settings, client).tuning_data(project_id, report))
         use_free_cores()

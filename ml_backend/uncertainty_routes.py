@@ -8,12 +8,11 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from biosegment.geometry import Roi
 from ml_backend.picked_tile import TilePicker
-from ml_backend.routes import no_frames, services
+from ml_backend.routes import project_title, services
 from ml_backend.uncertainty import UncertainVolume
 from ml_backend.uncertainty_pictures import STRIP_PX, picture, strip
 
 pages = Blueprint("uncertainty", __name__)
-pages.after_request(no_frames)
 
 SIDE_PX: Final = 600
 """Longer side of a slice on the page. Browsers tell where it was clicked in these pixels."""
@@ -60,7 +59,7 @@ def page(number: int, volume: str) -> str:
     """Show a slice, where in the volume the model is undecided, and the tile at a spot."""
     known, shown = services(), _volume(volume)
     look, spot = Look.of_request(shown), _spot(shown)
-    title = known.client.project(number)["title"]
+    title = project_title(number)
     picker = TilePicker(known.client, number, shown.store)
     picked = None if spot is None else picker.at(look.z, *spot)
     return render_template(

@@ -7,5 +7,5 @@ from ml_backend.hardware import keep_memory
 
 keep_memory()
 _settings = Settings.from_env()
-configure_logging(_settings.log_level)
+configure_logging(_settings.log_level, _settings.log_format)
 app = create_app(_settings)

@@ -16,6 +16,7 @@ from biosegment.cli.annotations import annotations
 from biosegment.cli.benchmark import benchmark
 from biosegment.cli.console import errors
 from biosegment.cli.demo import demo
+from biosegment.cli.doctor import doctor
 from biosegment.cli.exporting import export
 from biosegment.cli.importing import import_command
 from biosegment.cli.info import formats, info
@@ -46,6 +47,7 @@ app.command()(objects)
 app.command()(measure)
 app.command()(formats)
 app.command()(info)
+app.command()(doctor)
 app.command()(status)
 app.command()(train)
 app.command()(effort)

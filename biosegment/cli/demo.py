@@ -134,7 +134,7 @@ def _simulate(budget: int, imported: "ImportedProject", local: stack.Stack) -> N
     store = VolumeStore.open(local.settings.data_root, imported.store.name)
     plot = local.settings.data_root / "demo" / f"learning-curve-{store.name}.png"
     with LabelStudioClient(local.settings) as client:
-        registry = ModelRegistry(local.settings.data_root)
+        registry = ModelRegistry.of(local.settings)
         test = second_half(store.shape)
         project = Project(imported.project_id, imported.options, store, TRUTH, test)
         SimulatedExpert(client, registry, project).play(budget, plot)

@@ -167,7 +167,7 @@ def _export_tiles(plan: "TilePlan", out: Path, settings: Settings) -> None:
 
     def predictor(found: "Json") -> "Predict | None":
         label_map = LabelMap.from_config(found["label_config"])
-        return mask_predictor(ModelRegistry(settings.data_root), found["id"], label_map)
+        return mask_predictor(ModelRegistry.of(settings), found["id"], label_map)
 
     with progress_bar() as report:
         done, notices = export_tiles(plan, out, predictor, settings, report)
@@ -194,7 +194,7 @@ def _export_model(
     from ml_backend.model_export import AUTHOR, LICENCE, ModelPlan, export_model
     from ml_backend.model_registry import ModelRegistry
 
-    registry = ModelRegistry(settings.data_root)
+    registry = ModelRegistry.of(settings)
     project_id, version = find_model(model, settings, registry, "PROJECT")
     plan = ModelPlan(project_id, version, format, authors or (AUTHOR,), licence or LICENCE, force)
     path = export_model(plan, out, registry)

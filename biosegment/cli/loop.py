@@ -23,12 +23,13 @@ def status() -> None:
     """Show every connected project: its model, its labels, and what the worker is doing."""
     from ml_backend.jobs import JobQueue, connect
     from ml_backend.model_registry import ModelRegistry
-    from ml_backend.status import overview
+    from ml_backend.status import failures, overview
 
     settings = Settings.from_env(connection(os.environ))
     with LabelStudioClient(settings) as client:
         jobs = JobQueue(connect(settings, timeout_s=5))
-        projects, problems = overview(client, ModelRegistry(settings.data_root), jobs)
+        projects, problems = overview(client, ModelRegistry.of(settings), jobs)
+    failed = failures(jobs)
     table = Table("project", "labelled", "model", "live IoU", "work")
     for each in projects:
         table.add_row(
@@ -40,10 +41,15 @@ def status() -> None:
             _work(each.activity),
         )
     console.print(table)
+    titles = {each.project["id"]: each.project["title"] for each in projects}
+    for failure in failed:
+        title = titles.get(failure.project_id, f"project {failure.project_id}")
+        line = f"{title}: {failure.work} failed: {failure.reason}"
+        console.print(line, soft_wrap=True, markup=False)
     for each in projects:
-        failure = each.activity.reason if each.activity else ""
-        whole = each.segmentation.sentence if each.segmentation else ""
-        for sentence in filter(None, (failure, each.advice, whole)):
+        whole = each.segmentation
+        volume = whole.sentence if whole and not whole.activity.reason else ""
+        for sentence in filter(None, (each.advice, volume)):
             line = f"{each.project['title']}: {sentence}"
             console.print(line, soft_wrap=True, markup=False)
     for problem in problems:
@@ -80,7 +86,7 @@ def effort(
     settings = Settings.from_env(connection(os.environ))
     with LabelStudioClient(settings) as client:
         found = client.find_project(project)
-    table = effort_csv(found["id"], ModelRegistry(settings.data_root).cards(found["id"]))
+    table = effort_csv(found["id"], ModelRegistry.of(settings).cards(found["id"]))
     if out is None:
         sys.stdout.write(table)
     else:

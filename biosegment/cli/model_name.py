@@ -22,7 +22,7 @@ def find_model(
     ProjectNotFoundError
         If Label Studio has no such project.
     """
-    from ml_backend.model_registry import VERSION
+    from ml_backend.model_files import VERSION
 
     title, _, version = text.rpartition("@")
     if not title or not VERSION.fullmatch(version):

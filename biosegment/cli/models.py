@@ -32,7 +32,7 @@ def models(
     from ml_backend.model_registry import ModelRegistry
 
     settings = Settings.from_env(connection(os.environ))
-    registry = ModelRegistry(settings.data_root)
+    registry = ModelRegistry.of(settings)
     if add is not None:
         _add(project, add, settings)
         return
@@ -80,7 +80,7 @@ def _add(title: str, package: Path, settings: Settings) -> None:
     with jobs.exclusive(found["id"]) if has_queue else nullcontext(True) as alone:
         if not alone:
             raise ProjectBusyError(found["title"])
-        registry = ModelRegistry(settings.data_root)
+        registry = ModelRegistry.of(settings)
         version = add_package(package, found["id"], classes, options.strategy, registry)
     follow = "the next annotation brings its masks: the job queue does not answer"
     if has_queue:
@@ -95,7 +95,7 @@ def _add(title: str, package: Path, settings: Settings) -> None:
 
 def _answers(jobs: "JobQueue") -> bool:
     try:
-        jobs.counts()
+        jobs.job_ids()
     except QueueError:
         # Without it, no worker can be at the project either.
         return False

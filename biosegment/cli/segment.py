@@ -70,7 +70,7 @@ def segment(
         raise SettingsError("--worker", "--workers and --scheduler exclude each other")
     settings = Settings.from_env(connection(os.environ))
     store = VolumeStore.open(settings.data_root, volume)
-    registry = ModelRegistry(settings.data_root)
+    registry = ModelRegistry.of(settings)
     project_id, version = find_model(model, settings, registry, "--model")
     plan = SegmentationPlan(
         project_id,

@@ -43,9 +43,9 @@ def tune(
     settings = Settings.from_env(connection(os.environ))
     with LabelStudioClient(settings) as client:
         found = client.find_project(project)
-    recipe_path = ModelRegistry(settings.data_root).recipe_path(found["id"])
+    registry = ModelRegistry.of(settings)
     if reset:
-        recipe_path.unlink(missing_ok=True)
+        registry.set_recipe(found["id"], None)
         console.print(f"{found['title']!r} is trained by the default recipe from now on.")
         return
     jobs = JobQueue(connect(settings, timeout_s=5))
@@ -59,7 +59,7 @@ def tune(
     outcome = Outcome.from_json(result["outcome"])
     _show(outcome, result["report"])
     if apply and outcome.recommended:
-        outcome.found.best.recipe.write(recipe_path)
+        registry.set_recipe(found["id"], outcome.found.best.recipe)
         console.print("It is used from the next training on; `--reset` returns to the default.")
 
 

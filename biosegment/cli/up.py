@@ -20,19 +20,28 @@ BackendPort = Annotated[
 ]
 
 
-def up(port: Port = 8080, backend_port: BackendPort = 9090) -> None:
+def up(
+    port: Port = 8080,
+    backend_port: BackendPort = 9090,
+    tensorboard: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Also start TensorBoard, which listens there."),
+    ] = None,
+) -> None:
     """Start Label Studio, Redis, the ML backend and a worker on this machine's data folder."""
-    with running_stack(port, backend_port) as (local, supervisor):
+    with running_stack(port, backend_port, tensorboard) as (local, supervisor):
         introduce(local)
         supervisor.wait()
 
 
 @contextmanager
-def running_stack(port: int, backend_port: int) -> Iterator[tuple[Stack, Supervisor]]:
+def running_stack(
+    port: int, backend_port: int, tensorboard_port: int | None = None
+) -> Iterator[tuple[Stack, Supervisor]]:
     """Run the stack on this machine's data folder for as long as the block lasts."""
     settings = Settings.from_env()
-    configure_logging(settings.log_level)
-    local = prepare(settings, port, backend_port)
+    configure_logging(settings.log_level, settings.log_format)
+    local = prepare(settings, port, backend_port, tensorboard_port)
     try:
         with running(local, console.print) as supervisor:
             yield local, supervisor
@@ -43,6 +52,8 @@ def running_stack(port: int, backend_port: int) -> Iterator[tuple[Stack, Supervi
 def introduce(local: Stack) -> None:
     """Say where everything is."""
     data = Path(os.path.relpath(local.settings.data_root))
+    port = local.tensorboard_port
+    tensorboard = f"[bold]TensorBoard[/]   http://localhost:{port}\n" if port else ""
     console.print(
         f"\n[bold]Label Studio[/]  {local.settings.label_studio_url}\n"
         f"  log in with    {USER}\n"
@@ -50,6 +61,7 @@ def introduce(local: Stack) -> None:
         f"[bold]Status page[/]   {local.settings.backend_url}\n"
         f"  log in with    {local.settings.basic_auth_user}\n"
         f"  password       {local.settings.basic_auth_pass}\n"
+        f"{tensorboard}"
         f"Data and logs    {data}/ and {data}/stack/logs/\n"
         "Ctrl-C stops everything.\n",
         soft_wrap=True,

@@ -31,6 +31,16 @@ class QueueError(BioSegmentError):
         )
 
 
+class QueuePasswordError(QueueError):
+    """Redis asks for another password: ``QueuePasswordError(address without password)``."""
+
+    def __str__(self) -> str:
+        return (
+            f"The job queue (Redis at {self.args[0]}) refuses the password that it was given, or "
+            "asks for one; set REDIS_PASSWORD to the one that Redis was started with."
+        )
+
+
 class ClusterError(BioSegmentError):
     """Dask's workers did not do what was asked: ``ClusterError(address, reason)``."""
 
@@ -82,6 +92,17 @@ class ModelDamagedError(BioSegmentError, ValueError):
     def __str__(self) -> str:
         path, reason = self.args
         return f"{path} cannot be used: {reason}. Delete its folder; the version before it serves."
+
+
+class ModelStorageError(BioSegmentError, OSError):
+    """The place where models are shared cannot be used: ``ModelStorageError(url, reason)``."""
+
+    def __str__(self) -> str:
+        url, reason = self.args
+        return (
+            f"The model storage {url} cannot be used ({reason}); check BIOSEGMENT_MODEL_STORAGE "
+            "and its credentials. Models that it lacks are kept, and follow once it answers."
+        )
 
 
 class ModelPackageError(BioSegmentError, ValueError):

@@ -8,18 +8,15 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from itertools import count
 from typing import Final, cast
-from urllib.parse import urljoin, urlsplit
 
 from label_studio_sdk.core.api_error import ApiError
 
 from biosegment.errors import (
     LabelStudioError,
     ProjectNotFoundError,
-    UnsafeAddressError,
 )
-from biosegment.labelstudio.connection import Connection
+from biosegment.labelstudio.connection import Connection, is_answer
 from biosegment.labelstudio.data_manager import (
     ALL_VIEW_TITLE,
     HIDDEN_COLUMNS,
@@ -27,17 +24,22 @@ from biosegment.labelstudio.data_manager import (
     RANK_VIEW_TITLE,
     UNLABELLED,
     DataRanges,
+    after,
     data_filter,
     predicted_by,
     view_title,
 )
-from biosegment.labelstudio.payloads import NEUTRAL_SCORE, Json, untrained_prediction
+from biosegment.labelstudio.payloads import (
+    BATCH,
+    NEUTRAL_SCORE,
+    Json,
+    prediction_batches,
+    untrained_prediction,
+)
 from biosegment.progress import Progress, ignore
 from biosegment.settings import LoopOptions, Settings
 
 BACKEND_TITLE: Final = "BioSegment"
-BATCH: Final = 500
-"""Tasks or predictions sent in one request."""
 PAGE: Final = 500
 """Tasks asked for in one request."""
 FULL_PAGE: Final = 100
@@ -74,6 +76,10 @@ class LabelStudioClient(Connection):
     def project(self, project_id: int) -> Json:
         """Return one project, ``label_config`` and ``model_version`` included."""
         return cast("Json", self._json("GET", f"api/projects/{project_id}/"))
+
+    def has_project(self, project_id: int) -> bool:
+        """Return whether there is a project of this number."""
+        return any(project["id"] == project_id for project in self.projects())
 
     def find_project(self, name: str) -> Json:
         """Return the project with this title, or with this number.
@@ -150,6 +156,13 @@ class LabelStudioClient(Connection):
         params |= {"project": project_id, "query": json.dumps(query)}
         return cast("list[Json]", self._json("GET", "api/tasks/", params=params)["tasks"])
 
+    def last_change(self, project_id: int) -> str:
+        """Return when a task was last annotated or changed; empty when there is none."""
+        params = {"fields": "task_only", "include": "id,updated_at", "page_size": 1}
+        params |= {"project": project_id, "query": '{"ordering": ["-tasks:updated_at"]}'}
+        found = self._json("GET", "api/tasks/", params=params)["tasks"]
+        return str(found[0]["updated_at"]) if found else ""
+
     def predicted_tasks(self, project_id: int, version: str) -> set[int]:
         """Return the numbers of the tasks that have a prediction of a version (`predicted_by`)."""
         params = {"fields": "task_only", "include": "id", "page_size": PAGE}
@@ -168,16 +181,21 @@ class LabelStudioClient(Connection):
         return self._tasks(project_id, {"filters": LABELLED}, params, progress)
 
     def _tasks(self, project_id: int, query: Json, params: Json, progress: Progress) -> list[Json]:
-        """Return all tasks that a Data Manager query finds, page by page."""
-        params = params | {"project": project_id, "query": json.dumps(query)}
+        """Return all tasks that a Data Manager query finds, a page at a time, in order of number.
+
+        Each page begins behind the last task of the one before. So a task that was there all the
+        time is there exactly once, whatever others come and go meanwhile.
+        """
         tasks: list[Json] = []
-        for page in count(1):
-            answer = self._json("GET", "api/tasks/", params=params | {"page": page})
+        while True:
+            beyond = after(tasks[-1]["id"] if tasks else 0, query.get("filters"))
+            page = {"project": project_id, "query": json.dumps(query | {"filters": beyond})}
+            answer = self._json("GET", "api/tasks/", params=params | page)
             tasks += answer["tasks"]
-            progress(len(tasks), answer["total"])
-            if len(tasks) >= answer["total"] or not answer["tasks"]:
-                break
-        return tasks
+            left = answer["total"] - len(answer["tasks"])
+            progress(len(tasks), len(tasks) + left)
+            if left <= 0 or not answer["tasks"]:
+                return tasks
 
     def head_of_queue(self, project_id: int, size: int) -> list[Json]:
         """Return ``id``, ``data`` and ``predictions_score`` of the tasks to be labelled next."""
@@ -215,8 +233,7 @@ class LabelStudioClient(Connection):
         try:
             return cast("Json", self._json("GET", f"api/projects/{project_id}/next"))
         except LabelStudioError as exc:
-            cause = exc.__cause__
-            if isinstance(cause, ApiError) and cause.status_code == 404:
+            if is_answer(exc, 404):
                 return None
             raise
 
@@ -228,24 +245,26 @@ class LabelStudioClient(Connection):
     def import_predictions(
         self, project_id: int, predictions: Sequence[Json], progress: Progress = ignore
     ) -> None:
-        """Store predictions (``task``, ``result``, ``score``, ``model_version``), in batches."""
-        path = f"api/projects/{project_id}/import/predictions"
-        for start in range(0, len(predictions), BATCH):
-            self._request("POST", path, json=list(predictions[start : start + BATCH]))
-            progress(min(start + BATCH, len(predictions)), len(predictions))
+        """Store predictions (``task``, ``result``, ``score``, ``model_version``), in batches.
 
-    def download(self, address: str) -> bytes:
-        """Return the file behind an address that a task gives.
-
-        Raises
-        ------
-        UnsafeAddressError
-            When it points anywhere but to this Label Studio.
+        Those of tasks that were deleted meanwhile are left out.
         """
-        url = urljoin(f"{self.url}/", address)
-        if urlsplit(url)[:2] != urlsplit(self.url)[:2]:
-            raise UnsafeAddressError(address, self.url)
-        return self._request("GET", url.removeprefix(self.url).lstrip("/")).content
+        path = f"api/projects/{project_id}/import/predictions"
+        sent = 0
+        for batch in prediction_batches(predictions):
+            try:
+                self._request("POST", path, json=batch)
+            except LabelStudioError as exc:
+                if not is_answer(exc, 400):
+                    raise
+                # Label Studio takes none of a batch that names a task which is gone.
+                present = {task["id"] for task in self.tasks(project_id)}
+                kept = [each for each in batch if each["task"] in present]
+                if len(kept) == len(batch):
+                    raise
+                self._request("POST", path, json=kept)
+            sent += len(batch)
+            progress(sent, len(predictions))
 
     # Connections of a project
 

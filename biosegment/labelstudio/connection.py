@@ -1,18 +1,24 @@
 """One Label Studio, spoken to over HTTP: its token, and its errors in one sentence."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final, Self, cast
+from urllib.parse import urljoin, urlsplit
 
 import httpx
 from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
-from biosegment.errors import AuthenticationError, LabelStudioError
+from biosegment.errors import AuthenticationError, LabelStudioError, UnsafeAddressError
 from biosegment.labelstudio.payloads import error_detail
 from biosegment.settings import Settings
 
 TIMEOUT_S: Final = 60.0
+MAX_FILE_BYTES: Final = 2**28
+"""Of the image of a task."""
+_FILE: Final = re.compile(r"data/|(tasks|projects)/\d+/(resolve|presign)/")
+"""Paths where Label Studio serves files: its own, and those of a storage behind it."""
 
 
 class Connection:
@@ -51,6 +57,50 @@ class Connection:
         """Close the connections."""
         self._http.close()
 
+    def download(self, address: str) -> bytes:
+        """Return the file behind an address that a task gives.
+
+        Whoever may import tasks chooses it, and it is fetched with the rights of our token: so
+        nothing is fetched but what Label Studio serves as a file, and no more than an image has.
+
+        Raises
+        ------
+        UnsafeAddressError
+            When it points anywhere but to a file of this Label Studio.
+        """
+        content, _ = self.download_unless(address, "")
+        return content or b""
+
+    def download_unless(self, address: str, etag: str) -> tuple[bytes | None, str]:
+        """Return the file behind an address, as `download` does, and its ETag, if it has one.
+
+        Parameters
+        ----------
+        address
+            That a task gives.
+        etag
+            Of what is known; if the file still has it, None is returned instead.
+        """
+        url = urljoin(f"{self.url}/", address)
+        path = url.removeprefix(self.url).lstrip("/")
+        if urlsplit(url)[:2] != urlsplit(self.url)[:2] or not _FILE.match(path):
+            raise UnsafeAddressError(address, self.url)
+        http = self._sdk._client_wrapper.httpx_client
+        known = {"If-None-Match": etag} if etag else {}
+        with self._errors(), http.stream(path, method="GET", headers=known) as response:
+            if etag and response.status_code == httpx.codes.NOT_MODIFIED:
+                return None, etag
+            if response.status_code >= 300:
+                response.read()
+                raise ApiError(status_code=response.status_code, body=response.text)
+            content = bytearray()
+            for part in response.iter_bytes(2**20):
+                content += part
+                if len(content) > MAX_FILE_BYTES:
+                    reason = f"/{path} has more than {MAX_FILE_BYTES} bytes"
+                    raise LabelStudioError(self.url, reason)
+        return bytes(content), response.headers.get("ETag", "")
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -80,3 +130,8 @@ class Connection:
         except ValueError as exc:
             reason = "what answers is not Label Studio; check LABEL_STUDIO_URL"
             raise LabelStudioError(self.url, reason) from exc
+
+
+def is_answer(error: LabelStudioError, status: int) -> bool:
+    """Return whether an error is an answer of Label Studio with this HTTP status."""
+    return isinstance(error.__cause__, ApiError) and error.__cause__.status_code == status

@@ -42,6 +42,13 @@ HIDDEN_COLUMNS: Final[Json] = {
 """Columns of the Data Manager that tell an expert nothing."""
 
 
+def after(task_id: int, filters: Json | None) -> Json:
+    """Return the Data Manager filter for tasks of higher numbers that also pass another filter."""
+    condition = {"operator": "greater", "type": "Number", "value": task_id}
+    items = [{"filter": "filter:tasks:id"} | condition]
+    return {"conjunction": "and", "items": items + (filters["items"] if filters else [])}
+
+
 def predicted_by(version: str) -> Json:
     """Return the Data Manager filter for tasks that have a prediction of a version.
 

@@ -9,7 +9,7 @@ position in a list of images.
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import quote
@@ -27,6 +27,13 @@ Mask = npt.NDArray[np.uint8]
 
 UNTRAINED: Final = "untrained"
 """Version of predictions that stand where no model is yet."""
+MAX_SLICES: Final = 1000
+"""Of a task; an import shows 33 at most."""
+BATCH: Final = 500
+"""Tasks, or predictions with masks, sent in one request."""
+BARE: Final = 10
+"""Predictions without a mask that are sent in place of one with it: Label Studio looks at all tasks
+of a project at every request."""
 NEUTRAL_SCORE: Final = 0.5
 """Their score, unless they put a task first."""
 
@@ -121,6 +128,8 @@ def shown_tiles(task: Mapping[str, Any]) -> list[Tile]:
     if slices is None:
         return [tile]
     try:
+        if len(slices) > MAX_SLICES:
+            raise ValueError(f"it has more than {MAX_SLICES}")
         first = _index(task["data"].get("z_first", tile.z))
         return [tile.at(first + i) for i in range(len(slices))]
     except (TypeError, ValueError) as exc:
@@ -322,10 +331,18 @@ def majority(masks: Sequence[Mask]) -> Mask:
     return np.where(decided, values[counts.argmax(axis=0)], np.uint8(UNKNOWN)).astype(np.uint8)
 
 
-def project_state(project: Mapping[str, Any]) -> Json:
-    """Return what tells whether a project changed: its model version and its counts of tasks."""
+def project_state(project: Mapping[str, Any], last_change: str) -> Json:
+    """Return what tells whether a project changed.
+
+    Parameters
+    ----------
+    project
+        As Label Studio lists it, with its model version and its counts of tasks.
+    last_change
+        When one of its tasks was last annotated or changed.
+    """
     keys = ("model_version", "task_number", "num_tasks_with_annotations")
-    return {key: project[key] for key in keys}
+    return {key: project[key] for key in keys} | {"last_change": last_change}
 
 
 def error_detail(body: object) -> str:
@@ -342,3 +359,17 @@ def error_detail(body: object) -> str:
     else:
         said = str(body)
     return " ".join(said.split())[:300] or "no reason given"
+
+
+def prediction_batches(predictions: Iterable[Json]) -> Iterator[list[Json]]:
+    """Yield predictions in order, as many at a time as one request takes: `BATCH` with masks."""
+    batch: list[Json] = []
+    room = BATCH * BARE
+    for each in predictions:
+        batch.append(each)
+        room -= BARE if each["result"] else 1
+        if room <= 0:
+            yield batch
+            batch, room = [], BATCH * BARE
+    if batch:
+        yield batch

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor
 from pytorch_lightning.loggers import TensorBoardLogger
 
 from biosegment.progress import Progress
@@ -34,7 +34,7 @@ def fit(
     ema_decay : float
         Decay per step of the moving average.
     events : TensorBoardLogger, optional
-        Told of the loss.
+        Told of the loss and the learning rate.
     progress : Progress
         Counts optimisation steps.
     """
@@ -50,6 +50,7 @@ def fit(
                 # From half way on: what the network was at the start would only hold it back.
                 EMAWeightAveraging(decay=ema_decay, update_starting_at_step=steps // 2),
                 _Report(progress),
+                *([LearningRateMonitor("step")] if events else []),
             ],
             # One process, whatever cluster scheduler the environment variables speak of.
             plugins=[LightningEnvironment()],

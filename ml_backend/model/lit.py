@@ -70,5 +70,5 @@ class SegmentationModule(pl.LightningModule):
         )
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+            "lr_scheduler": {"scheduler": schedule, "interval": "step", "name": "learning_rate"},
         }

@@ -11,6 +11,7 @@ from biosegment.labelstudio.payloads import (
     annotation_regions,
     image_addresses,
     majority,
+    prediction_batches,
     prediction_regions,
     shown_tiles,
     task_data,
@@ -339,3 +340,12 @@ def test_one_volume_of_several_has_to_be_chosen():
             the_volume([one, two], wanted)
     with pytest.raises(SettingsError, match="import one first"):
         the_volume([], None)
+
+
+def test_many_predictions_without_masks_go_in_one_request_and_few_with():
+    masked = [{"task": each, "result": [{}]} for each in range(700)]
+    bare = [{"task": each, "result": []} for each in range(700, 9700)]
+    batches = list(prediction_batches([*masked, *bare]))
+    assert [len(each) for each in batches] == [500, 3200, 5000, 1000]
+    assert [each["task"] for batch in batches for each in batch] == list(range(9700))
+    assert list(prediction_batches([])) == []

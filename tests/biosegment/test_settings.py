@@ -1,8 +1,10 @@
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
 from biosegment.errors import SettingsError
+from biosegment.settings import SECRETS as SECRET_NAMES
 from biosegment.settings import LoopOptions, Settings
 
 SECRETS = {
@@ -36,6 +38,7 @@ def test_another_process_gets_the_same_settings(tmp_path):
         "BIOSEGMENT_STRATEGY": "random",
         "BIOSEGMENT_RETRAIN_EVERY": "25",
         "BIOSEGMENT_TRAINING_EFFORT": "0.5",
+        "BIOSEGMENT_MODEL_STORAGE": "s3://bucket/models",
         "BIOSEGMENT_LOG_LEVEL": "debug",
     }
     settings = Settings.from_env(environ)
@@ -80,6 +83,9 @@ def test_secrets_are_not_shown():
         ({"BIOSEGMENT_RETRAIN_EVERY": "2.5"}, "retrain_every"),
         ({"BIOSEGMENT_TRAINING_EFFORT": "nan"}, "training_effort"),
         ({"BIOSEGMENT_TRAINING_EFFORT": "much"}, "training_effort"),
+        ({"BIOSEGMENT_MODEL_STORAGE": "/mnt/models"}, "BIOSEGMENT_MODEL_STORAGE"),
+        ({"BIOSEGMENT_MODEL_STORAGE": "file://mnt/models"}, "BIOSEGMENT_MODEL_STORAGE"),
+        ({"BIOSEGMENT_MODEL_STORAGE": "s3://key:secret@bucket"}, "BIOSEGMENT_MODEL_STORAGE"),
         ({"BIOSEGMENT_LOG_LEVEL": "LOUD"}, "BIOSEGMENT_LOG_LEVEL"),
         ({"LABEL_STUDIO_API_KEY": "clé"}, "LABEL_STUDIO_API_KEY"),
         ({"LABEL_STUDIO_API_KEY": "two\nlines"}, "LABEL_STUDIO_API_KEY"),
@@ -98,6 +104,51 @@ def test_a_secret_that_cannot_be_used_is_not_quoted():
         with pytest.raises(SettingsError) as caught:
             Settings.from_env(environ)
         assert "nobody-sees" not in str(caught.value)
+
+
+def test_secrets_may_stand_in_files(tmp_path):
+    environ = {"BASIC_AUTH_USER": "backend", "REDIS_URL": "rediss://redis:6379/1"}
+    for name in ("LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS", "REDIS_PASSWORD"):
+        (tmp_path / name).write_text(f"{name}/of@file\n")
+        environ[f"{name}_FILE"] = str(tmp_path / name)
+    settings = Settings.from_env(environ)
+    assert settings.label_studio_api_key == "LABEL_STUDIO_API_KEY/of@file"
+    assert settings.basic_auth_pass == "BASIC_AUTH_PASS/of@file"
+    assert settings.redis_url == "rediss://:REDIS_PASSWORD%2Fof%40file@redis:6379/1"
+    assert Settings.from_env(settings.environment()) == settings
+
+
+@pytest.mark.parametrize("address", ["redis://redis:6379/1", "unix:///tmp/redis.sock?db=1"])
+def test_the_password_of_redis_reaches_it(address):
+    settings = Settings.from_env({"REDIS_URL": address, "REDIS_PASSWORD": "p/w@d:%"})
+    with Redis.from_url(settings.redis_url) as connection:
+        options = connection.connection_pool.connection_kwargs
+    assert options["password"] == "p/w@d:%"
+    assert options["db"] == 1
+    assert "username" not in options
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_a_secret_file_that_cannot_be_used_is_named(tmp_path, name):
+    for path, content in (
+        (tmp_path / "no-file", None),
+        (tmp_path / "empty", b"\n"),
+        (tmp_path / "binary", b"\xff\xfe"),
+    ):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(SettingsError, match=rf"^The setting {name}_FILE .*\.$"):
+            Settings.from_env({f"{name}_FILE": str(path)})
+
+
+def test_variables_go_before_files_so_that_settings_can_be_handed_on(tmp_path):
+    own = {}
+    for name in SECRET_NAMES:
+        (tmp_path / name).write_text("redis://redis" if name == "REDIS_URL" else "of a file")
+        own[f"{name}_FILE"] = str(tmp_path / name)
+    settings = Settings.from_env(own | {"BASIC_AUTH_USER": "backend"})
+    assert settings.redis_url == "redis://:of%20a%20file@redis"
+    assert Settings.from_env(own | settings.environment()) == settings
 
 
 def test_options_of_a_project_override_the_defaults():

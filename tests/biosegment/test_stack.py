@@ -5,12 +5,20 @@ import stat
 import subprocess
 from pathlib import Path
 
+import httpx
 import pytest
+from torch.utils.tensorboard import SummaryWriter
 
 from biosegment.errors import PortInUseError
 from biosegment.settings import Settings
 from biosegment.stack import CONNECTION, announce, connection, prepare
-from biosegment.supervisor import redis_server
+from biosegment.supervisor import _commands, redis_server
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 @pytest.fixture
@@ -57,6 +65,27 @@ def test_the_backend_of_a_local_stack_asks_for_a_password(local):
     assert len(local.settings.basic_auth_pass) >= 20
 
 
+def test_tensorboard_listens_here_if_it_is_asked_for(local, data_root, ports, wait_until):
+    assert "tensorboard" not in _commands(local)
+    with SummaryWriter(data_root / "logs" / "3" / "0001-20261122T101530") as writer:
+        writer.add_scalar("loss", 1.0, 0)
+    stack = prepare(Settings(data_root=data_root), *ports, free_port())
+    url = f"http://127.0.0.1:{stack.tensorboard_port}/data/runs"
+    process = subprocess.Popen(_commands(stack)["tensorboard"], stderr=subprocess.DEVNULL)
+
+    def runs():
+        try:
+            return httpx.get(url).json()
+        except httpx.TransportError:
+            return None
+
+    try:
+        wait_until(lambda: runs() == ["3/0001-20261122T101530"], 120, "TensorBoard has the run")
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
 @pytest.mark.parametrize(("position", "option"), [(0, "--port"), (1, "--backend-port")])
 def test_a_port_in_use_is_said_before_anything_is_written(data_root, ports, position, option):
     with socket.socket() as taken:
@@ -70,6 +99,8 @@ def test_a_port_in_use_is_said_before_anything_is_written(data_root, ports, posi
 def test_one_port_cannot_serve_both(data_root, ports):
     with pytest.raises(PortInUseError, match="--backend-port"):
         prepare(Settings(data_root=data_root), ports[0], ports[0])
+    with pytest.raises(PortInUseError, match="--tensorboard"):
+        prepare(Settings(data_root=data_root), *ports, ports[1])
 
 
 def test_other_commands_find_the_stack_by_its_data_folder(local, data_root):

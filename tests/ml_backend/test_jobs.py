@@ -105,7 +105,7 @@ def test_a_job_is_found_by_its_id_and_by_its_project(jobs):
     assert jobs.latest(2) is None
     assert jobs.running(1) is None
     assert jobs.job("turn-1-long-ago") is None
-    assert jobs.counts() == {"queued": 1, "started": 0, "finished": 0, "failed": 0}
+    assert jobs.job_ids() == {"queued": [job_id], "started": [], "finished": [], "failed": []}
 
 
 def test_two_processes_never_run_the_same_project(jobs):
@@ -164,7 +164,7 @@ def test_a_queue_that_does_not_answer_is_one_sentence(jobs, redis_process):
         lambda: jobs.job("a"),
         lambda: jobs.latest(1),
         lambda: jobs.running(1),
-        jobs.counts,
+        jobs.job_ids,
     ):
         with pytest.raises(QueueError, match=r"^The job queue \(Redis at .*\) does not answer"):
             call()
@@ -175,7 +175,7 @@ def test_a_queue_that_does_not_answer_is_one_sentence(jobs, redis_process):
 def test_the_sentence_hides_the_password(settings):
     secret = replace(settings, redis_url="redis://:nobody-sees@127.0.0.1:1/0")
     with connect(secret, timeout_s=0.5) as connection, pytest.raises(QueueError) as caught:
-        JobQueue(connection).counts()
+        JobQueue(connection).job_ids()
     assert "127.0.0.1:1" in str(caught.value)
     assert "nobody-sees" not in str(caught.value)
 

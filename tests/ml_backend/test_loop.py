@@ -2,10 +2,12 @@ import logging
 
 import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from biosegment.errors import NothingToTrainOnError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import LoopOptions
+from ml_backend import training_logs
 from ml_backend.loop import Loop
 
 MASK = np.zeros((32, 32), np.uint8)
@@ -51,6 +53,38 @@ def test_every_annotation_teaches_and_tests_once(learn, tasks, registry):
     assert all(r.live["mitochondria"].annotated == 256 for r in second.round)
     assert all(r.before is None for r in second.round)
     assert all(r.live and r.before for r in third.round)
+
+
+def scalars(run):
+    """Return the values of each series of a TensorBoard run, by their steps."""
+    events = EventAccumulator(str(run)).Reload()
+    return {
+        tag: {each.step: each.value for each in events.Scalars(tag)}
+        for tag in events.Tags()["scalars"]
+    }
+
+
+def test_tensorboard_shows_each_version(learn, tasks, registry, settings, serve):
+    learn(tasks[:2])
+    serve(1, annotations=2)
+    learn(tasks[:4])
+    learn(tasks)
+    trained, other, third, last = [card.version for card in registry.cards(1)]
+    folder = settings.data_root / "logs" / "1"
+    assert (folder / trained).is_dir()
+    # A version that was not trained here is tested by its successor all the same.
+    assert scalars(folder / other).keys() == {"live_iou/mitochondria", "live_iou/mean"}
+    found = scalars(folder / third)
+    assert list(found["live_iou/mean"]) == [4]
+    assert "live_iou/mean" not in scalars(folder / last)
+
+
+def test_old_runs_go(learn, tasks, registry, settings, monkeypatch):
+    monkeypatch.setattr(training_logs, "KEPT_RUNS", 2)
+    for count in (2, 3, 4):
+        learn(tasks[:count])
+    runs = sorted(path.name for path in (settings.data_root / "logs" / "1").iterdir())
+    assert runs == [card.version for card in registry.cards(1)][1:]
 
 
 @pytest.mark.parametrize("harm", ["damaged", "gone"])

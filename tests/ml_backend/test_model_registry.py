@@ -13,7 +13,8 @@ from biosegment.errors import DiskFullError, ModelDamagedError, ModelNotFoundErr
 from ml_backend.metrics import Metrics
 from ml_backend.model.unet import UNet, UNetSpec
 from ml_backend.model_card import ModelCard
-from ml_backend.model_registry import CARD, WEIGHTS, ModelRegistry
+from ml_backend.model_files import CARD, WEIGHTS
+from ml_backend.model_registry import ModelRegistry
 from ml_backend.rounds import AnnotationRecord, Overlap
 from ml_backend.training import TrainedModel, TrainingSpec
 

@@ -247,7 +247,7 @@ def test_a_project_that_is_not_connected(app, here, client):
     ):
         assert answer.status_code == 404
         assert "is not connected" in answer.json["error"]
-    assert http.get("/projects/999999/options", auth=auth).status_code == 502
+    assert http.get("/projects/999999/options", auth=auth).status_code == 404
 
 
 def test_before_the_first_model_the_status_page_says_what_comes(app, here, project, client):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 from rq.job import JobStatus
 
 from biosegment.labels import labelling_config
@@ -309,46 +308,3 @@ def test_the_right_credentials_get_in(guarded):
 
 def test_without_credentials_everybody_gets_in(http):
     assert http.post("/webhook", json=webhook()).status_code == 201
-
-
-# Metrics
-
-
-def metrics(http):
-    answer = http.get("/metrics")
-    assert answer.status_code == 200
-    assert answer.content_type.startswith("text/plain")
-    families = text_string_to_metric_families(answer.text)
-    return {
-        (sample.name, *sample.labels.values()): sample.value
-        for family in families
-        for sample in family.samples
-    }
-
-
-def test_metrics(http, serve, serve_rounds):
-    serve_rounds(1)
-    serve(2)
-    http.post("/webhook", json=webhook())
-    http.get("/nowhere")
-    http.post("/predict", data=b"{")
-    found = metrics(http)
-    assert found["biosegment_queue_up",] == 1
-    assert found["biosegment_jobs", "queued"] == 1
-    assert found["biosegment_model_versions", "1"] == 3
-    assert found["biosegment_labels", "1"] == 8
-    assert found["biosegment_live_iou", "1"] == pytest.approx(17 / 23)
-    assert ("biosegment_live_iou", "2") not in found
-    assert found["biosegment_requests_total", "contract_api.webhook", "201"] == 1
-    assert found["biosegment_requests_total", "contract_api.predict", "400"] == 1
-    assert found["biosegment_requests_total", "unknown", "404"] == 1
-    assert found["biosegment_request_duration_seconds_count", "contract_api.webhook"] == 1
-
-
-def test_metrics_without_redis(http, redis_process):
-    redis_process.stop()
-    found = metrics(http)
-    assert found["biosegment_queue_up",] == 0
-    assert not [key for key in found if key[0] == "biosegment_jobs"]
-    redis_process.start()
-    assert metrics(http)["biosegment_queue_up",] == 1

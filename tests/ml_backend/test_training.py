@@ -184,7 +184,8 @@ def test_logs_loss_quality_and_pictures(tmp_path):
     train(disc_tiles(4), disc_tiles(2, seed=1), replace(SPEC, first_steps=30), log_dir=tmp_path)
     events = EventAccumulator(str(tmp_path))
     events.Reload()
-    assert "loss" in events.Tags()["scalars"]
+    assert {"loss", "learning_rate"} <= {*events.Tags()["scalars"]}
+    assert max(each.value for each in events.Scalars("learning_rate")) > 1e-3
     assert "validation_iou/disc" in events.Tags()["scalars"]
     assert events.Tags()["images"] == ["validation/0", "validation/1"]
 

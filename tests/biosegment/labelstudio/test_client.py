@@ -1,5 +1,6 @@
 import threading
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import httpx
@@ -112,7 +113,8 @@ def test_an_access_token_that_is_over_is_one_sentence():
 def test_a_label_studio_that_does_not_answer_is_one_sentence():
     settings = Settings(label_studio_url="http://127.0.0.1:1", label_studio_api_key="abc")
     with LabelStudioClient(settings) as client:
-        for call in (client.check, client.connected_projects, lambda: client.download("/a.png")):
+        download = partial(client.download, "/data/a.png")
+        for call in (client.check, client.connected_projects, download):
             with pytest.raises(LabelStudioError, match=r"^Label Studio at http://127.0.0.1:1: it "):
                 call()
 
@@ -293,11 +295,53 @@ def test_a_predicted_mask_survives_label_studio(client, project, pool):
 
 
 @pytest.mark.stack
-def test_a_project_tells_when_it_changed(client, project, pool):
-    before = project_state(client.project(project))
-    assert project_state(client.project(project)) == before
-    client.annotate(pool[0]["id"], [], 1.0)
-    assert project_state(client.project(project)) != before
+def test_a_project_tells_when_it_changed(client, api, project, pool):
+    def state():
+        return project_state(client.project(project), client.last_change(project))
+
+    before = state()
+    client.import_predictions(project, scored(pool, [0.5] * 5))
+    assert state() == before
+    annotation = client.annotate(pool[0]["id"], [], 1.0)
+    submitted = state()
+    assert submitted != before
+    address = f"/api/annotations/{annotation['id']}/"
+    api.patch(address, json={"lead_time": 2.0}).raise_for_status()
+    assert state() != submitted
+
+
+@pytest.mark.stack
+def test_what_comes_and_goes_between_pages_hides_and_doubles_nothing(
+    client, project, pool, monkeypatch
+):
+    monkeypatch.setattr("biosegment.labelstudio.client.FULL_PAGE", 2)
+    for task in pool[1:]:
+        client.annotate(task["id"], [], 1.0)
+
+    def somebody_annotates(done, total):
+        if done == 2:
+            client.annotate(pool[0]["id"], [], 1.0)
+
+    def somebody_deletes(done, total):
+        if done == 2:
+            client._request("DELETE", f"api/tasks/{pool[0]['id']}/")
+
+    numbers = [task["id"] for task in pool]
+    found = client.annotated_tasks(project, somebody_annotates)
+    assert [task["id"] for task in found] == numbers[1:]
+    found = client.annotated_tasks(project, somebody_deletes)
+    assert [task["id"] for task in found] == numbers
+    assert [task["id"] for task in client.tasks(project)] == numbers[1:]
+
+
+@pytest.mark.stack
+def test_predictions_of_deleted_tasks_are_left_out(client, project, pool):
+    client._request("DELETE", f"api/tasks/{pool[2]['id']}/")
+    client.import_predictions(project, scored(pool, [0.5] * 5, "serving"))
+    present = {task["id"] for task in pool} - {pool[2]["id"]}
+    assert client.predicted_tasks(project, "serving") == present
+    with pytest.raises(LabelStudioError, match="404"):
+        client.import_predictions(project + 1000, scored(pool, [0.5] * 5))
 
 
 # Images
