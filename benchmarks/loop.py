@@ -27,6 +27,7 @@ from biosegment.stack import Stack, prepare
 from biosegment.store import VolumeStore
 from biosegment.supervisor import running
 from importers.convert import import_labels
+from importers.pool import PoolPlan
 from importers.project import ImportedProject, ProjectPlan, import_project
 from importers.samples import write_synthetic
 from ml_backend.jobs import JobQueue, connect
@@ -119,7 +120,8 @@ def main() -> None:
             Settings(data_root=Path(folder) / "data", loop=options), free_port(), free_port()
         )
         sample = write_synthetic(Path(folder), shape=(10, 512, 512))
-        plan = ProjectPlan("Bench", [LABEL], "synthetic", tile_px=128, pool=arguments.tiles)
+        pool = PoolPlan(tile_px=128, draw="random", count=arguments.tiles)
+        plan = ProjectPlan("Bench", [LABEL], "synthetic", pool=pool)
         with running(stack, partial(print, flush=True)):
             quiet = partial(lambda *_: None)
             imported = import_project(sample.raw, plan, stack.settings, quiet)

@@ -7,14 +7,17 @@ on both. Peak memory is that of a process of its own.
 
 MONAI's sliding windows run the same network, in the same precision and with the same overlap, on
 the same slices in memory. Both cut them finely then, so that slices of any size are cut. Workers of
-Dask have one thread each, and are running when the clock starts.
+Dask have one thread each, and are running when the clock starts. Two processes that do nothing but
+compute tell how far two cores of a machine get at all: they share its memory, and often its power.
 """
 
 import argparse
+import multiprocessing
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -41,6 +44,7 @@ from ml_backend.segmentation_cluster import cluster, run_on
 from ml_backend.training import TrainedModel, TrainingSpec
 
 VERSION = "0001-20260101T000000"
+_BARE: list[Callable[[], None]] = []
 WINDOW_PX = 512
 """Rows and columns of a window without what overlaps."""
 
@@ -132,6 +136,29 @@ def compare(first: Callable[[], None], second: Callable[[], None], repeats: int)
     return median(seconds(first) / seconds(second) for _ in range(repeats))
 
 
+def two_processes(data_root: Path, repeats: int) -> float:
+    """Return how many times as fast two processes of the bare network are as one, a thread each."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, context, _prepare_bare, (data_root,)) as pool:
+        ratios = []
+        for _ in range(repeats + 1):
+            alone = seconds(lambda: pool.submit(_run_bare).result())
+            together = seconds(lambda: wait([pool.submit(_run_bare) for _ in range(2)]))
+            ratios.append(2 * alone / together)
+    # The first round is each process's first.
+    return median(ratios[1:])
+
+
+def _prepare_bare(data_root: Path) -> None:
+    keep_memory()
+    torch.set_num_threads(1)
+    _BARE.append(bare(data_root))
+
+
+def _run_bare() -> None:
+    _BARE[0]()
+
+
 def peak_mb(data_root: Path) -> float:
     """Return the peak memory of a process that segments the volume."""
     command = [sys.executable, "-m", "benchmarks.segmentation", "--child", str(data_root)]
@@ -180,6 +207,8 @@ def main() -> None:
             alone, together = (partial(segment, larger, client=client) for client in (one, two))
             ratio = compare(alone, together, options.repeats)
         print(f"two workers are {ratio:.2f} times as fast as one (bar: at least 1.8)")
+        ratio = two_processes(folder, options.repeats)
+        print(f"two processes of the bare network are {ratio:.2f} times as fast as one")
 
 
 if __name__ == "__main__":
