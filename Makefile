@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install demo test readers bench lint format lock clean browser
+.PHONY: help install demo test readers audit bench docs soak lint format lock clean browser
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,12 +26,12 @@ demo: $(STACK)  ## Start everything with a sample volume: make demo ARGS="--simu
 	$(BIN)/biosegment demo $(ARGS)
 
 test: $(DEV) browser readers  ## Run all tests: make test ARGS="tests/biosegment -k brush"
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 readers: $(READERS)/.installed  ## Make build/readers, with which tests read exported files
 
 bench: $(DEV)  ## Run every benchmark and print its table
-	@for each in brush engine export_volume import_volume large_volume loop objects ranking segmentation; do \
+	@for each in annotators brush engine export_volume import_volume large_volume load loop objects ranking segmentation; do \
 	  echo "== $$each"; $(BIN)/python -m benchmarks.$$each || exit 1; done
 
 lint: $(DEV)  ## Check style, types and spelling
@@ -39,6 +39,21 @@ lint: $(DEV)  ## Check style, types and spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+docs: $(DEV)  ## Build the documentation site in build/site
+	@# Docstrings of other packages are seen in passing.
+	$(BIN)/python -W ignore::UserWarning:numpydoc.docscrape -m sphinx -q -W --keep-going -j auto \
+	  -d build/doctrees docs build/site
+
+audit:  ## Look for known vulnerabilities of what the lock pins
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit
+	@if build/audit/bin/python -c 'import socket; socket.create_connection(("api.osv.dev", 443), 10)' 2>/dev/null; then \
+	  build/audit/bin/pip-audit --disable-pip --no-deps --vulnerability-service osv -r requirements.lock; \
+	else echo 'The database api.osv.dev cannot be reached from here: nothing was audited.' >&2; fi
+
+soak: $(DEV)  ## Break a stack and see it heal: make soak ARGS="--minutes 30 --seed 1"
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 format: $(DEV)  ## Sort imports and format the code
 	$(BIN)/ruff check --fix .
