@@ -81,6 +81,9 @@ class LoopWorker(Worker):
             logger.debug("the job %s is left to a worker that sees its volume", job.id)
             queue.push_job_id(job.id)
             queue.intermediate_queue.remove(job.id)
+            if timeout is None:
+                # This worker ends when nothing is left that it can do.
+                return None
             time.sleep(ELSEWHERE_S)
         return found
 

@@ -133,7 +133,8 @@ class Page:
     def status_page(self):
         """Open the backend's status page and return its text."""
         self._page.goto(self._backend)
-        expect(self._page.get_by_role("img")).to_be_visible()
+        curve = self._page.get_by_role("img", name=f"Learning curve of {TITLE}")
+        expect(curve).to_be_visible()
         self.shot("status")
         return self._page.inner_text("body")
 

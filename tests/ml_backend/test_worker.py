@@ -20,6 +20,7 @@ from ml_backend.queue_state import workers
 from ml_backend.segmentation import SegmentationPlan
 from ml_backend.segmentation_job import Order
 from ml_backend.status import failure_reason
+from ml_backend.worker import LoopWorker
 
 
 @pytest.fixture
@@ -111,3 +112,12 @@ def test_an_error_tells_the_project_of_its_own_request(http, log_lines):
     assert options["project"] == 8
     assert "job" not in options
     assert "project" not in predict
+
+
+def test_a_worker_that_is_to_end_ends_with_what_it_cannot_do_left(settings):
+    with connect(settings) as connection:
+        jobs = JobQueue(connection)
+        order = Order("sample", "labels", SegmentationPlan(1, "0001-20261122T101530"))
+        segmentation = jobs.request_segmentation(asdict(order))
+        LoopWorker(settings).work(burst=True)
+        assert jobs.job_ids()["queued"] == [segmentation]

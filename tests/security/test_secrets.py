@@ -93,6 +93,8 @@ def answers(installation):
 @pytest.fixture(scope="module")
 def failed(installation, answers, wait_until):
     """A turn, a search and a segmentation that failed on the worker."""
+    # Workers take segmentations where they see volumes.
+    (installation.settings.data_root / "volumes" / "other.ome.zarr").mkdir(parents=True)
     with installation.connect() as connection:
         jobs = JobQueue(connection)
         order = {"volume": "a", "name": "b", "plan": {"project_id": 1, "version": "c"}}
