@@ -8,7 +8,6 @@ while the worker trains. The first round trains from scratch, the later ones fin
 """
 
 import argparse
-import socket
 import tempfile
 import threading
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
+from benchmarks.ports import free_port
 from biosegment.labels import LabelMap
 from biosegment.labelstudio.client import LabelStudioClient, authorization_header
 from biosegment.labelstudio.payloads import prediction_regions, tile_of
@@ -99,13 +99,6 @@ def measure(stack: Stack, imported: ImportedProject, rounds: int) -> None:
             print(f"{number:>5} {number * RETRAIN_EVERY:>7} {total:>14.1f} s   {stages}")
     p50, p99 = np.percentile(latencies, [50, 99]) * 1000
     print(f"webhook while training: {len(latencies)} sent, p50 {p50:.1f} ms, p99 {p99:.1f} ms")
-
-
-def free_port() -> int:
-    """Return a TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def main() -> None:

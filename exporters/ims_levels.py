@@ -25,6 +25,7 @@ _COARSEST_BYTES = 2**20
 _BINS = 256
 # Read as eight times as many, and the next ones meanwhile.
 _REDUCED_BYTES = 2**23
+# Values counted at a time; one of so many is looked at first; as many different ones are few.
 _COUNTED, _LOOKED_AT, _FEW = 2**18, 2**8, 4
 
 
@@ -203,6 +204,16 @@ def value_counts(values: npt.NDArray[np.unsignedinteger[Any]]) -> npt.NDArray[np
 
     Piece by piece, none larger than the processor's caches hold; NumPy counts eight bytes for each
     value.
+
+    Parameters
+    ----------
+    values : ndarray of uint8 or uint16
+        Of any shape.
+
+    Returns
+    -------
+    ndarray of int64, shape (256,) or (65536,)
+        By value.
 
     Examples
     --------

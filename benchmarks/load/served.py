@@ -1,7 +1,6 @@
 """What the measurements of load share: a volume, a model that needs no training, a served stack."""
 
 import os
-import socket
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ import numpy as np
 import psutil
 import torch
 
+from benchmarks.ports import free_port
 from biosegment.geometry import Roi
 from biosegment.settings import LoopOptions, Settings
 from biosegment.stack import Stack, prepare
@@ -27,13 +27,6 @@ from ml_backend.training import TrainedModel, TrainingSpec
 VOLUME = "tissue"
 LABEL = "mitochondria"
 CLASSES = ("background", LABEL)
-
-
-def free_port() -> int:
-    """Return a TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def new_stack(folder: Path, options: LoopOptions) -> Stack:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from rq import Worker
 from rq.job import Job
 
+from benchmarks.ports import free_port
 from benchmarks.soak.clock import Clock
 from benchmarks.soak.proxy import Proxy
 from biosegment.labels import LabelMap, labelling_config
@@ -242,10 +242,3 @@ def stage(folder: Path, log: Callable[[str], None]) -> Iterator[Stage]:
                 second.stop()
     finally:
         proxy.stop()
-
-
-def free_port() -> int:
-    """Return a TCP port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
