@@ -45,6 +45,11 @@ class Stack:
         """State, secrets and logs of the processes."""
         return self.settings.data_root / "stack"
 
+    @property
+    def has_own_redis(self) -> bool:
+        """Whether Redis is one of the processes."""
+        return self.settings.redis_url == own_redis_url(self.sockets)
+
 
 def prepare(
     settings: Settings,
@@ -57,7 +62,8 @@ def prepare(
     Parameters
     ----------
     settings
-        Its ``redis_url`` is used when ``REDIS_URL`` is set; else a Redis of our own is started.
+        Its ``redis_url`` is used when ``REDIS_URL`` or its file is given; else a Redis of our own
+        is started.
     label_studio_port, backend_port, tensorboard_port
         TCP ports on the loopback interface; TensorBoard runs only if it is given one.
 
@@ -91,7 +97,7 @@ def prepare(
             backend_url=f"http://localhost:{backend_port}",
             basic_auth_user="biosegment",
             basic_auth_pass=known["BASIC_AUTH_PASS"],
-            redis_url=os.environ.get("REDIS_URL") or f"unix://{sockets / REDIS_SOCKET}",
+            redis_url=settings.redis_url if _names_redis(os.environ) else own_redis_url(sockets),
         ),
         password=known["LABEL_STUDIO_PASSWORD"],
         label_studio_port=label_studio_port,
@@ -99,6 +105,14 @@ def prepare(
         sockets=sockets,
         tensorboard_port=tensorboard_port,
     )
+
+
+def own_redis_url(sockets: Path) -> str:
+    """Return the address of a stack's own Redis, which asks for no password.
+
+    Its user is empty, so that no password that stands in the environment is put into it.
+    """
+    return f"unix://@{sockets / REDIS_SOCKET}"
 
 
 def announce(stack: Stack) -> None:
@@ -120,6 +134,10 @@ def connection(environ: Mapping[str, str]) -> Mapping[str, str]:
     if not path.exists():
         return environ
     return _read_variables(path) | {name: value for name, value in environ.items() if value}
+
+
+def _names_redis(environ: Mapping[str, str]) -> bool:
+    return any(environ.get(name) for name in ("REDIS_URL", "REDIS_URL_FILE"))
 
 
 def _sockets(data_root: Path) -> Path:

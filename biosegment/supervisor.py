@@ -50,6 +50,11 @@ ALLOW_LOCAL_BACKEND: Final = {
 }
 """Lets Label Studio call a backend on this machine; cloud metadata addresses stay refused."""
 
+EFFICIENT_IMPORT: Final = {
+    "fflag_fix_back_4620_memory_efficient_predictions_import_08012025_short": "true"
+}
+"""Lets Label Studio look at the tasks of new predictions only, instead of all of the project."""
+
 
 @contextmanager
 def running(stack: Stack, notice: Callable[[str], None]) -> Iterator["Supervisor"]:
@@ -106,7 +111,7 @@ class Supervisor:
         return subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(config)],
             # Secrets travel in the environment, never in a file or a command line.
-            env={**os.environ, **_environment(self._stack)},
+            env={**os.environ, **environment_of(self._stack)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             # Ctrl-C reaches this process only, which then stops the others in order.
@@ -174,7 +179,7 @@ class Supervisor:
         config["rpcinterface:supervisor"] = {
             "supervisor.rpcinterface_factory": "supervisor.rpcinterface:make_main_rpcinterface"
         }
-        for name, command in _commands(self._stack).items():
+        for name, command in commands_of(self._stack).items():
             config[f"program:{name}"] = {
                 "command": shlex.join(command).replace("%", "%%"),
                 "autorestart": "true",
@@ -208,7 +213,7 @@ def _stopped_by_signals() -> Iterator[None]:
             signal.signal(each, handler)
 
 
-def _commands(stack: Stack) -> dict[str, list[str]]:
+def commands_of(stack: Stack) -> dict[str, list[str]]:
     """Return the command line of every process; no secret is in one."""
     gunicorn = "-m gunicorn --config python:ml_backend.http_server ml_backend.wsgi:app"
     label_studio = f"start --no-browser --internal-host 127.0.0.1 --port {stack.label_studio_port}"
@@ -226,17 +231,18 @@ def _commands(stack: Stack) -> dict[str, list[str]]:
         logs = str(stack.settings.data_root / "logs")
         module = [sys.executable, "-m", "tensorboard.main"]
         commands["tensorboard"] = [*module, *options.split(), logs]
-    if not os.environ.get("REDIS_URL"):
+    if stack.has_own_redis:
         commands["redis"] = _redis_command(stack)
     return commands
 
 
-def _environment(stack: Stack) -> dict[str, str]:
-    """Return the variables that the processes need beside those of this process."""
+def environment_of(stack: Stack) -> dict[str, str]:
+    """Return the variables that the processes need beside those of this process, secrets too."""
     return {
         **stack.settings.environment(),
         **OFFLINE,
         **ALLOW_LOCAL_BACKEND,
+        **EFFICIENT_IMPORT,
         "DJANGO_SETTINGS_MODULE": "biosegment.label_studio_settings",
         "LABEL_STUDIO_BASE_DATA_DIR": str(stack.folder / "label-studio"),
         "LABEL_STUDIO_HOST": stack.settings.label_studio_url,

@@ -48,7 +48,7 @@ class Activity:
             case "started":
                 return f"{self.stage or 'starting'}, {self.percent} %"
             case "queued":
-                return "waiting for a worker"
+                return self.stage or "waiting for a worker"
             case "failed":
                 return f"failed: {self.reason}"
             case _:

@@ -22,6 +22,7 @@ from biosegment.settings import Settings
 from biosegment.store import volume_names
 from ml_backend.hardware import device_name, keep_memory
 from ml_backend.job_names import kind_of, project_of
+from ml_backend.job_report import JobReport
 from ml_backend.job_totals import JobTotals
 from ml_backend.jobs import JobQueue, connect, reconcile
 from ml_backend.loop_job import LoopJob
@@ -33,6 +34,8 @@ MAINTENANCE_S: Final = 30
 """How often what was lost is looked for."""
 ELSEWHERE_S: Final = 1
 """How long a worker waits that has put back a job which it cannot do."""
+WAITS_FOR_VOLUMES: Final = "waiting for a worker that has volumes in its data folder"
+"""Stage of a job that is put back."""
 NICENESS: Final = 5
 """Training yields to the processes that somebody waits for."""
 
@@ -78,7 +81,7 @@ class LoopWorker(Worker):
             job, queue = found
             if kind_of(job.id) != "segment" or volume_names(self._settings.data_root):
                 break
-            logger.debug("the job %s is left to a worker that sees its volume", job.id)
+            JobReport(job).note(stage=WAITS_FOR_VOLUMES)
             queue.push_job_id(job.id)
             queue.intermediate_queue.remove(job.id)
             if timeout is None:

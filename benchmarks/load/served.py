@@ -16,7 +16,7 @@ from biosegment.geometry import Roi
 from biosegment.settings import LoopOptions, Settings
 from biosegment.stack import Stack, prepare
 from biosegment.store import VolumeStore, volume_path
-from biosegment.supervisor import _commands, _environment
+from biosegment.supervisor import commands_of, environment_of
 from biosegment.tiles import Tile
 from importers.synthetic import synthetic_volume
 from ml_backend.model.unet import UNet, UNetSpec
@@ -76,13 +76,13 @@ def serve_model(data_root: Path, project_id: int, strategy: str) -> str:
 def only(stack: Stack, *names: str) -> Iterator[dict[str, psutil.Process]]:
     """Run some of the stack's processes, without a supervisor, for as long as the block lasts."""
     stack.sockets.mkdir(mode=0o700, exist_ok=True)
-    environment = {**os.environ, **_environment(stack)}
+    environment = {**os.environ, **environment_of(stack)}
     started: dict[str, psutil.Popen] = {}
     try:
         for name in names:
             with (stack.folder / "logs" / f"{name}.log").open("ab") as log:
                 started[name] = psutil.Popen(
-                    _commands(stack)[name], env=environment, stdout=log, stderr=subprocess.STDOUT
+                    commands_of(stack)[name], env=environment, stdout=log, stderr=subprocess.STDOUT
                 )
         yield started
     finally:

@@ -7,18 +7,15 @@ from pathlib import Path
 
 import httpx
 import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from torch.utils.tensorboard import SummaryWriter
 
 from biosegment.errors import PortInUseError
 from biosegment.settings import Settings
 from biosegment.stack import CONNECTION, announce, connection, prepare
-from biosegment.supervisor import _commands, redis_server
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+from biosegment.supervisor import commands_of, environment_of, redis_server
+from tests.conftest import free_port
 
 
 @pytest.fixture
@@ -66,12 +63,12 @@ def test_the_backend_of_a_local_stack_asks_for_a_password(local):
 
 
 def test_tensorboard_listens_here_if_it_is_asked_for(local, data_root, ports, wait_until):
-    assert "tensorboard" not in _commands(local)
+    assert "tensorboard" not in commands_of(local)
     with SummaryWriter(data_root / "logs" / "3" / "0001-20261122T101530") as writer:
         writer.add_scalar("loss", 1.0, 0)
     stack = prepare(Settings(data_root=data_root), *ports, free_port())
     url = f"http://127.0.0.1:{stack.tensorboard_port}/data/runs"
-    process = subprocess.Popen(_commands(stack)["tensorboard"], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(commands_of(stack)["tensorboard"], stderr=subprocess.DEVNULL)
 
     def runs():
         try:
@@ -131,8 +128,46 @@ def test_without_a_stack_the_environment_is_left_as_it_is(tmp_path):
 
 def test_a_redis_of_the_user_is_taken(data_root, ports, monkeypatch):
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere:6379/2")
-    local = prepare(Settings(data_root=data_root), *ports)
+    environ = {**os.environ, "BIOSEGMENT_DATA": str(data_root)}
+    local = prepare(Settings.from_env(environ), *ports)
     assert local.settings.redis_url == "redis://elsewhere:6379/2"
+    assert "redis" not in commands_of(local)
+
+
+def test_a_redis_of_the_user_may_be_named_in_a_file(data_root, ports, monkeypatch, tmp_path):
+    (tmp_path / "redis").write_text("redis://elsewhere:6379/2")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    monkeypatch.setenv("REDIS_URL_FILE", str(tmp_path / "redis"))
+    monkeypatch.setenv("REDIS_PASSWORD", "of-elsewhere")
+    local = prepare(Settings.from_env({**os.environ, "BIOSEGMENT_DATA": str(data_root)}), *ports)
+    assert local.settings.redis_url == "redis://:of-elsewhere@elsewhere:6379/2"
+    assert "redis" not in commands_of(local)
+
+
+def test_a_password_for_another_redis_is_not_told_to_that_of_the_stack(
+    data_root, ports, monkeypatch, wait_until
+):
+    environ = {**os.environ, "BIOSEGMENT_DATA": str(data_root), "REDIS_PASSWORD": "of-another"}
+    environ.pop("REDIS_URL", None)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    local = prepare(Settings.from_env(environ), *ports)
+    announce(local)
+    local.sockets.mkdir(exist_ok=True)
+    redis = subprocess.Popen(commands_of(local)["redis"], stdout=subprocess.DEVNULL)
+
+    def answers(environ):
+        try:
+            with Redis.from_url(Settings.from_env(environ).redis_url) as found:
+                return found.ping()
+        except RedisConnectionError:
+            return False
+
+    try:
+        wait_until(lambda: answers(environ | environment_of(local)), 30, "Redis answers")
+        assert answers(connection(environ))
+    finally:
+        redis.terminate()
+        redis.wait(30)
 
 
 @pytest.mark.parametrize("path", [os.environ["PATH"], "/nowhere"])

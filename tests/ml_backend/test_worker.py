@@ -114,10 +114,11 @@ def test_an_error_tells_the_project_of_its_own_request(http, log_lines):
     assert "project" not in predict
 
 
-def test_a_worker_that_is_to_end_ends_with_what_it_cannot_do_left(settings):
+def test_a_worker_that_is_to_end_ends_with_what_it_cannot_do_left(settings, http, serve):
     with connect(settings) as connection:
         jobs = JobQueue(connection)
-        order = Order("sample", "labels", SegmentationPlan(1, "0001-20261122T101530"))
+        order = Order("sample", "labels", SegmentationPlan(3, serve(3)))
         segmentation = jobs.request_segmentation(asdict(order))
         LoopWorker(settings).work(burst=True)
         assert jobs.job_ids()["queued"] == [segmentation]
+    assert "sample: waiting for a worker that has volumes in its data folder" in http.get("/").text
