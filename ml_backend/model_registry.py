@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, Self
 
@@ -54,7 +55,7 @@ PARTIAL: Final = ".partial-"
 
 
 class ModelRegistry:
-    """The versions of every project; each call reads the disk afresh.
+    """The versions of every project; each call looks at the disk afresh.
 
     One process at a time saves versions of a project; any number may read.
 
@@ -218,10 +219,8 @@ class ModelRegistry:
             When its card cannot be read.
         """
         path = self._existing(project_id, version) / CARD
-        try:
-            return ModelCard.from_json(_content(path, MAX_CARD_BYTES))
-        except (ValueError, RecursionError) as exc:
-            raise ModelDamagedError(path, str(exc)) from exc
+        found = path.stat()
+        return _card(path, (found.st_ino, found.st_mtime_ns, found.st_size))
 
     def cards(self, project_id: int) -> list[ModelCard]:
         """Return the cards of all versions of a project, oldest first; unreadable ones left out."""
@@ -341,6 +340,18 @@ class ModelRegistry:
     def _is_known(self, folder: Path) -> bool:
         # The storage has the weights of a version whose card it gave.
         return is_complete(folder) or (self._shared is not None and (folder / CARD).is_file())
+
+
+@lru_cache(maxsize=2048)
+def _card(path: Path, _found: tuple[int, int, int]) -> ModelCard:
+    """Return a card, read once: pages that are asked for all the time look at all of them.
+
+    It is read again when something else is found in its place.
+    """
+    try:
+        return ModelCard.from_json(_content(path, MAX_CARD_BYTES))
+    except (ValueError, RecursionError) as exc:
+        raise ModelDamagedError(path, str(exc)) from exc
 
 
 def _content(path: Path, limit: int) -> bytes:

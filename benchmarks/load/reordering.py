@@ -1,5 +1,6 @@
 """A project of many tasks: how long a new order takes, and where the time goes."""
 
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,8 @@ from biosegment.labelstudio.payloads import task_data
 from biosegment.settings import LoopOptions
 from biosegment.supervisor import running
 from ml_backend.jobs import JobQueue, connect
+from ml_backend.queue_names import queue_name
+from ml_backend.status import failure_reason
 
 SHAPE = (28, 512, 512)
 TILE_PX = 32
@@ -35,11 +38,13 @@ def measure(folder: Path, *, tasks: int, strategies: list[str]) -> None:
         for strategy in strategies:
             client.connect_backend(number, LoopOptions(strategy, retrain_every=10))
             began = time.monotonic()
-            jobs.request_turn(number)
-            job = None
-            while client.project(number)["model_version"] != f"{version} ({strategy})":
-                job = jobs.running(number) or job
+            job_id = jobs.request_turn(number)
+            # Not by asking Label Studio, which counts all tasks for an answer.
+            while not ((job := jobs.job(job_id)) and (job.is_finished or job.is_failed)):
                 time.sleep(1)
-            seconds = job.get_meta().get("seconds", {}) if job else {}
+            took_s = time.monotonic() - began
+            if client.project(number)["model_version"] != queue_name(version, strategy):
+                sys.exit(f"Error: {strategy} gave no order: {failure_reason(job)}")
+            seconds = job.get_meta()["seconds"]
             stages = ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items())
-            print(f"| {strategy} | {time.monotonic() - began:.0f} s | {stages} |", flush=True)
+            print(f"| {strategy} | {took_s:.0f} s | {stages} |", flush=True)

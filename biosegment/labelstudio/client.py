@@ -44,7 +44,8 @@ PAGE: Final = 500
 """Tasks asked for in one request."""
 FULL_PAGE: Final = 100
 """The same of tasks with their masks."""
-DELETE_TIMEOUT_S: Final = 900.0
+SLOW: Final = {"timeout_in_seconds": 900.0}
+"""Options of a request that takes longer the more predictions a project has."""
 
 
 class LabelStudioClient(Connection):
@@ -121,8 +122,7 @@ class LabelStudioClient(Connection):
     def delete_predictions(self, project_id: int, version: str) -> None:
         """Delete a version's predictions; what is open and began as one is then refused."""
         path = f"api/projects/{project_id}/model-versions/"
-        options = {"timeout_in_seconds": DELETE_TIMEOUT_S}
-        self._request("DELETE", path, json={"model_version": version}, request_options=options)
+        self._request("DELETE", path, json={"model_version": version}, request_options=SLOW)
 
     # Tasks
 
@@ -247,22 +247,25 @@ class LabelStudioClient(Connection):
     ) -> None:
         """Store predictions (``task``, ``result``, ``score``, ``model_version``), in batches.
 
-        Those of tasks that were deleted meanwhile are left out.
+        Those of tasks that were deleted meanwhile are left out. All are of one version.
         """
         path = f"api/projects/{project_id}/import/predictions"
         sent = 0
         for batch in prediction_batches(predictions):
             try:
-                self._request("POST", path, json=batch)
+                self._request("POST", path, json=batch, request_options=SLOW)
             except LabelStudioError as exc:
                 if not is_answer(exc, 400):
                     raise
-                # Label Studio takes none of a batch that names a task which is gone.
+                # Label Studio stops at a task that is gone, or at the 500 tasks around it.
                 present = {task["id"] for task in self.tasks(project_id)}
-                kept = [each for each in batch if each["task"] in present]
-                if len(kept) == len(batch):
+                gone = {each["task"] for each in batch} - present
+                if not gone:
                     raise
-                self._request("POST", path, json=kept)
+                stored = self.predicted_tasks(project_id, batch[0]["model_version"])
+                kept = [each for each in batch if each["task"] not in gone | stored]
+                if kept:
+                    self._request("POST", path, json=kept, request_options=SLOW)
             sent += len(batch)
             progress(sent, len(predictions))
 

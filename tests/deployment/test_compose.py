@@ -12,7 +12,12 @@ from django.core.validators import URLValidator
 
 from biosegment.settings import Settings
 from biosegment.stack import Stack
-from biosegment.supervisor import ALLOW_LOCAL_BACKEND, OFFLINE
+from biosegment.supervisor import (
+    ALLOW_LOCAL_BACKEND,
+    EFFICIENT_IMPORT,
+    OFFLINE,
+    environment_of,
+)
 
 ROOT = Path(__file__).parents[2]
 STATE = {
@@ -151,16 +156,14 @@ def test_our_processes_are_told_what_settings_know(services):
 
 
 def test_label_studio_is_set_as_by_biosegment_up(services, tmp_path):
-    from biosegment.supervisor import _environment
-
     local = Stack(Settings(data_root=tmp_path), "password", 8080, 9090, tmp_path)
-    embedded = set(_environment(local)) - set(local.settings.environment())
+    embedded = set(environment_of(local)) - set(local.settings.environment())
     environment = services["label-studio"]["environment"]
     # These are set for all processes, in their images.
     assert embedded - set(environment) == {"OMP_WAIT_POLICY", "PYTHONUNBUFFERED"}
-    for name, value in (OFFLINE | ALLOW_LOCAL_BACKEND).items():
+    for name, value in (OFFLINE | ALLOW_LOCAL_BACKEND | EFFICIENT_IMPORT).items():
         assert (environment[name] or "") == value
-    assert environment["DJANGO_SETTINGS_MODULE"] == _environment(local)["DJANGO_SETTINGS_MODULE"]
+    assert environment["DJANGO_SETTINGS_MODULE"] == environment_of(local)["DJANGO_SETTINGS_MODULE"]
     assert "--enable-legacy-api-token" in " ".join(services["label-studio"]["command"])
 
 

@@ -267,6 +267,25 @@ def test_the_head_of_the_queue(client, project, pool):
 
 
 @pytest.mark.stack
+def test_tasks_that_are_deleted_meanwhile_leave_one_score_to_each_other_task(client, project):
+    data = [task_data(tile, context=0, depth=1100) for tile in tiles(1100)]
+    client.create_tasks(project, data)
+    pool = client.tasks(project)
+    gone = [pool[i]["id"] for i in (0, 700, 701)]
+    for number in gone:
+        client._request("DELETE", f"api/tasks/{number}/")
+    steps = []
+    client.import_predictions(
+        project, scored(pool, [0.5] * len(pool)), lambda *step: steps.append(step)
+    )
+    assert steps[-1] == (1100, 1100)
+    params = {"project": project, "page_size": 1100, "fields": "all", "include": "id,predictions"}
+    found = client._json("GET", "api/tasks/", params=params)["tasks"]
+    assert len(found) == 1097
+    assert {len(task["predictions"]) for task in found} == {1}
+
+
+@pytest.mark.stack
 def test_old_predictions_go_and_new_ones_stay(client, project, pool):
     client.import_predictions(project, scored(pool, [0.5] * 5, "old"))
     client.import_predictions(project, scored(pool[:2], [0.4] * 2, "new"))
