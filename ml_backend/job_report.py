@@ -9,15 +9,18 @@ from rq.exceptions import AbandonedJobError
 from rq.job import Job
 
 REPORT_S: Final = 0.5
+STEADY_S: Final = 5.0
+"""A stage that has lasted so long tells how long it will last."""
 
 
 class JobReport:
-    """Keeps a job's progress, and the seconds of every stage, where other processes see them."""
+    """Keeps a job's progress, its time left and the seconds of each stage where others see them."""
 
     def __init__(self, job: Job | None) -> None:
         self._job = job
         self._stage = ""
         self._stage_began = self._saved = time.monotonic()
+        self._done_before = 0
         self._seconds: dict[str, float] = {}
 
     def __call__(self, stage: str, done: int, total: int) -> None:
@@ -26,12 +29,21 @@ class JobReport:
         if stage != self._stage:
             spent = moment - self._stage_began
             self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + spent
-            self._stage, self._stage_began = stage, moment
+            # A job may go on where another one stopped.
+            self._stage, self._stage_began, self._done_before = stage, moment, done
         elif moment - self._saved < REPORT_S:
             return
         self._saved = moment
         seconds = {name: round(spent, 2) for name, spent in self._seconds.items() if name}
-        self.note(stage=stage, done=done, total=total, seconds=seconds)
+        left_s = self._left_s(moment, done, total)
+        self.note(stage=stage, done=done, total=total, seconds=seconds, left_s=left_s)
+
+    def _left_s(self, moment: float, done: int, total: int) -> float | None:
+        """Return how long the stage still takes if it goes on as it did; None while it is new."""
+        spent, progress = moment - self._stage_began, done - self._done_before
+        if spent < STEADY_S or progress <= 0:
+            return None
+        return round(spent / progress * (total - done), 1)
 
     def note(self, **facts: Any) -> None:  # noqa: ANN401
         """Write facts to Redis beside the progress, at once."""

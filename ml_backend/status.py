@@ -38,6 +38,8 @@ class Activity:
     """What it is at, in words."""
     percent: int
     """How much of the stage is done."""
+    left_s: float | None
+    """How long the stage still takes, about; None where that is not known."""
     reason: str
     """Why it failed, in one sentence."""
 
@@ -46,7 +48,8 @@ class Activity:
         """What it is doing, in words."""
         match self.state:
             case "started":
-                return f"{self.stage or 'starting'}, {self.percent} %"
+                left = "" if self.left_s is None else f", {time_left(self.left_s)} left"
+                return f"{self.stage or 'starting'}, {self.percent} %{left}"
             case "queued":
                 return self.stage or "waiting for a worker"
             case "failed":
@@ -211,8 +214,17 @@ def _activity_of(job: Job) -> Activity:
         state=job.get_status().value,
         stage=str(meta.get("stage", "")),
         percent=round(100 * meta.get("done", 0) / total),
+        left_s=meta.get("left_s"),
         reason=failure_reason(job),
     )
+
+
+def time_left(seconds: float) -> str:
+    """Return a time in words, as exact as a forecast is."""
+    if seconds < 60:
+        return "less than a minute"
+    minutes = round(seconds / 60)
+    return f"about {minutes} min" if minutes < 100 else f"about {round(minutes / 60)} h"
 
 
 def failure_reason(job: Job) -> str:

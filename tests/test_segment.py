@@ -76,16 +76,32 @@ def test_in_the_foreground_by_workers_and_in_the_queue_the_result_is_the_same(st
         "segment", "cells", "--model", f"{TITLE}@{version}", "--name", "there", "--worker"
     )
     assert there.returncode == 0, there.stderr
-    both = stack.cli("segment", "cells", "--model", TITLE, "--name", "both", "--workers", "2")
+    both = stack.cli(
+        "segment", "cells", "--model", f"{TITLE}@1", "--name", "both", "--workers", "2"
+    )
     assert both.returncode == 0, both.stderr
     for name in ("there", "both"):
         np.testing.assert_array_equal(labels(stack, "here"), labels(stack, name))
+
+
+def test_the_labels_are_written_for_another_program_as_well(stack, version, tmp_path):
+    name = ["segment", "cells", "--model", TITLE, "--name", "out", "--out", str(tmp_path)]
+    done = stack.cli(*name, "--format", "tiff")
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "cells_labels.tif"), labels(stack, "out")
+    )
+    again = stack.cli(*name, "--format", "tiff")
+    assert "cells_labels.tif already, which --overwrite replaces" in again.stderr
+    nothing = stack.cli(*name, "--format", "docx")
+    assert (nothing.returncode, one_sentence(nothing.stderr)) == (1, True)
 
 
 def test_what_is_wrong_is_one_sentence(stack, version, project, flat):
     for arguments, said in (
         (["nowhere", "--model", TITLE], "no volume 'nowhere'"),
         (["cells", "--model", "No such project"], "no project 'No such project'"),
+        (["cells", "--model", f"{TITLE}@12"], "has no model version '12'"),
         (["cells", "--model", TITLE, "--name", "../a"], "'../a'"),
         (["flat", "--model", TITLE, "--three-axes"], "the voxel size of 'flat' is not known"),
     ):

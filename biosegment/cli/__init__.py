@@ -35,6 +35,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    # Paragraphs are wrapped to the terminal.
+    rich_markup_mode="markdown",
     help="Label 3D electron microscopy volumes together with a U-Net, inside Label Studio.",
 )
 app.command()(demo)

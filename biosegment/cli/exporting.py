@@ -127,7 +127,7 @@ def export(
             level=level or 0,
             force=force,
         )
-        _export_volume(plan, out, settings)
+        write_volume(plan, out, settings)
         return
     _refuse(of_volume | {"--force": force or None}, "is for volumes, not for --tiles or --tasks")
     if tiles is not None and tasks is not None:
@@ -144,7 +144,14 @@ def _refuse(options: Mapping[str, object], reason: str) -> None:
             raise SettingsError(option, reason)
 
 
-def _export_volume(plan: "VolumePlan", out: Path, settings: Settings) -> None:
+def write_volume(plan: "VolumePlan", out: Path, settings: Settings) -> None:
+    """Write a volume, with a bar, and tell what was written.
+
+    Raises
+    ------
+    BioSegmentError
+        As `exporters.volume.export_volume`.
+    """
     from exporters.volume import export_volume
 
     try:

@@ -31,6 +31,8 @@ def status() -> None:
         projects, problems = overview(client, ModelRegistry.of(settings), jobs)
     failed = failures(jobs)
     table = Table("project", "labelled", "model", "live IoU", "work")
+    for column in table.columns:
+        column.overflow = "fold"
     for each in projects:
         table.add_row(
             f"{each.project['title']} (number {each.project['id']})",

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from biosegment.errors import SettingsError
+from biosegment.errors import ModelNotFoundError, SettingsError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import Settings
 
@@ -15,23 +15,32 @@ def find_model(
 ) -> tuple[int, str]:
     """Return project and version that ``PROJECT`` or ``PROJECT@VERSION`` names.
 
+    The number that a version's name begins with is enough: ``PROJECT@7``.
+
     Raises
     ------
     SettingsError
         If the project has no model yet; `option` is what the user gave.
     ProjectNotFoundError
         If Label Studio has no such project.
+    ModelNotFoundError
+        If the project has no such version.
     """
-    from ml_backend.model_files import VERSION
+    from ml_backend.model_files import VERSION, number
 
     title, _, version = text.rpartition("@")
-    if not title or not VERSION.fullmatch(version):
+    if not title or not (version.isdecimal() or VERSION.fullmatch(version)):
         title, version = text, ""
     project_id = find_project(title, settings, registry)
-    found = version or registry.current(project_id)
-    if found is None:
-        raise SettingsError(option, f"names {title}, which has no trained model yet")
-    return project_id, found
+    if not version:
+        serving = registry.current(project_id)
+        if serving is None:
+            raise SettingsError(option, f"names {title}, which has no trained model yet")
+        return project_id, serving
+    for card in registry.cards(project_id):
+        if card.version == version or version == str(number(card.version)).zfill(len(version)):
+            return project_id, card.version
+    raise ModelNotFoundError(project_id, version)
 
 
 def find_project(title: str, settings: Settings, registry: "ModelRegistry") -> int:

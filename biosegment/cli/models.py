@@ -46,11 +46,13 @@ def models(
 
     measured = {each.version: each.mean for each in live_qualities(cards)}
     current = registry.current(project_id)
-    table = Table("version", "created", "labels", "live IoU", "trained from", "")
+    # A version's name tells when it was made.
+    table = Table("version", "labels", "live IoU", "trained from", "")
+    for column in table.columns:
+        column.overflow = "fold"
     for card in cards:
         table.add_row(
             card.version,
-            card.created.replace("T", " ").removesuffix("+00:00"),
             str(card.labels),
             str(measured.get(card.version) or "not measured"),
             _origin(card),

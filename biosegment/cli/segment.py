@@ -3,11 +3,13 @@
 import os
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from biosegment.cli.console import console, progress_bar
+from biosegment.cli.exporting import write_volume
 from biosegment.cli.model_name import find_model
 from biosegment.cli.watch import watch
 from biosegment.errors import NoWorkerError, SegmentationError, SettingsError
@@ -53,14 +55,21 @@ def segment(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a Dask scheduler whose workers do it.")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write the labels into as well."),
+    ] = None,
+    format: Annotated[
+        str, typer.Option(help="Format of what --out writes, as of `biosegment export`.")
+    ] = "ome_zarr",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace finished labels of that name.")
     ] = False,
 ) -> None:
     """Segment a whole volume by a trained model.
 
-    The labels are kept with the volume. The same command goes on after an interruption, and shows
-    what a worker is at.
+    The labels are kept with the volume, and `biosegment export` writes them for other programs. The
+    same command goes on after an interruption, and shows what a worker is at.
     """
     from ml_backend.model_registry import ModelRegistry
     from ml_backend.segmentation import Segmentation, SegmentationPlan, labels_name
@@ -68,6 +77,8 @@ def segment(
 
     if (workers is not None) + (scheduler is not None) + worker > 1:
         raise SettingsError("--worker", "--workers and --scheduler exclude each other")
+    if out is not None:
+        _check_out(out, volume, format, overwrite=overwrite)
     settings = Settings.from_env(connection(os.environ))
     store = VolumeStore.open(settings.data_root, volume)
     registry = ModelRegistry.of(settings)
@@ -94,6 +105,21 @@ def segment(
     )
     for each in segmentation.maps:
         console.print(f"  with the map {each}", markup=False)
+    if out is not None:
+        from exporters.volume import VolumePlan
+
+        files = VolumePlan(volume, format, image=False, labels=order.name, force=overwrite)
+        write_volume(files, out, settings)
+
+
+def _check_out(out: Path, volume: str, format: str, *, overwrite: bool) -> None:
+    """Raise SettingsError where nothing can be written, before hours of work."""
+    from exporters.write import writer_named
+
+    suffix = writer_named(format).LABELS_SUFFIX
+    path = out / f"{volume}_labels{suffix}"
+    if path.exists() and not overwrite:
+        raise SettingsError("--out", f"has {path.name} already, which --overwrite replaces")
 
 
 def _here(

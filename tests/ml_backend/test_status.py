@@ -68,6 +68,24 @@ def test_a_job_that_waits_and_one_that_runs(http, serve, jobs):
     assert 'value="25"' in page
 
 
+@pytest.mark.parametrize(
+    ("left_s", "said"),
+    [
+        (None, "training, 25 %\n"),
+        (20.0, "training, 25 %, less than a minute left"),
+        (150.0, "training, 25 %, about 2 min left"),
+        (9000.0, "training, 25 %, about 2 h left"),
+    ],
+)
+def test_how_long_a_job_still_takes(http, serve, jobs, left_s, said):
+    serve(3)
+    job = jobs.job(jobs.request_turn(3))
+    job.set_status(JobStatus.STARTED)
+    job.meta.update(stage="training", done=1, total=4, left_s=left_s)
+    job.save_meta()
+    assert said in http.get("/").text
+
+
 def test_why_a_job_failed_is_one_sentence(http, serve, jobs, settings, monkeypatch):
     serve(3)
     jobs.request_turn(3)
