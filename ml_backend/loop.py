@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
+from typing import cast
 
 from biosegment.errors import LabelStudioError, ModelDamagedError, ModelNotFoundError
 from biosegment.labels import LabelMap
@@ -84,8 +85,7 @@ class Loop:
             self.learn(project_id, tasks, label_map, options, report, force=force)
         version = self._registry.current(project_id)
         if version is not None:
-            self._publish(project_id, version, options, report)
-            state["model_version"] = queue_name(version, options.strategy)
+            state["model_version"] = self._publish(project_id, version, options, report)
         return state
 
     def _changes(self, project_id: int, tasks: Sequence[Json]) -> int:
@@ -214,16 +214,22 @@ class Loop:
             return None
         return Parent(network, card.class_names)
 
-    def _publish(self, project_id: int, version: str, options: LoopOptions, report: Report) -> None:
+    def _publish(
+        self, project_id: int, version: str, options: LoopOptions, report: Report
+    ) -> str | None:
         """Give every unlabelled task a prediction of `version`, then let them order the queue.
 
-        Those of other strategies and of versions before stay, for whoever has one open.
+        Those of other strategies and of versions before stay, for whoever has one open. Returns
+        the model version that Label Studio then has for the project.
         """
         queue = queue_name(version, options.strategy)
         while True:
             # Read here: its labels may have been edited during a long training.
             project = self._client.project(project_id)
-            self._complete(project, version, options, report)
+            if not self._complete(project, version, options, report):
+                # Label Studio takes no version without predictions; there is no queue to order.
+                logger.info("project %d: all is labelled", project_id)
+                return cast("str | None", project["model_version"])
             if project["model_version"] == queue:
                 break
             if self._client.project(project_id)["label_config"] == project["label_config"]:
@@ -238,20 +244,26 @@ class Loop:
         cards = self._registry.cards(project_id)
         for old in outdated(queues, version, cards, datetime.now(UTC)):
             self._client.delete_predictions(project_id, old)
+        return queue
 
-    def _complete(self, project: Json, version: str, options: LoopOptions, report: Report) -> None:
-        """Give a prediction of `version` to every unlabelled task that has none."""
+    def _complete(self, project: Json, version: str, options: LoopOptions, report: Report) -> bool:
+        """Give a prediction of `version` to every unlabelled task that has none.
+
+        Returns whether there are predictions of it, of whatever task.
+        """
         project_id = project["id"]
         tasks = self._client.tasks(project_id, partial(report, "reading tasks"))
         pool = [task for task in tasks if not task["is_labeled"]]
         labelled = [task for task in tasks if task["is_labeled"]]
         queue = queue_name(version, options.strategy)
-        missing = {task["id"] for task in pool} - self._client.predicted_tasks(project_id, queue)
+        predicted = self._client.predicted_tasks(project_id, queue)
+        missing = {task["id"] for task in pool} - predicted
         if not missing:
-            return
+            return bool(predicted)
         use_free_cores()
         model = Model(self._registry, project_id, version)
         label_map = LabelMap.from_config(project["label_config"])
         ranked = rank(pool, labelled, model, self._images, label_map, options, report)
         predictions = [each for each in ranked if each["task"] in missing]
         self._client.import_predictions(project_id, predictions, partial(report, "publishing"))
+        return True

@@ -1,6 +1,7 @@
 """Volumes, networks and web servers of a few pixels, all of them real."""
 
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import nn
 
 from biosegment.geometry import Roi
 from biosegment.labels import LabelMap, labelling_config
+from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import prediction_regions, task_data
 from biosegment.store import VolumeStore, volume_path
 from biosegment.tiles import Tile
@@ -178,6 +180,11 @@ def app(make_app, settings):
 
 
 @pytest.fixture
+def jobs(app):
+    return app.extensions["biosegment"].jobs
+
+
+@pytest.fixture
 def http(app):
     with app.test_client() as client:
         yield client
@@ -216,6 +223,18 @@ def site():
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def here(stack, settings):
+    """The stack's Label Studio, with a data root and a queue of our own."""
+    return replace(stack.settings, data_root=settings.data_root, redis_url=settings.redis_url)
+
+
+@pytest.fixture
+def client(here):
+    with LabelStudioClient(here) as client:
+        yield client
 
 
 @pytest.fixture(autouse=True)

@@ -1,30 +1,15 @@
 """What people change in Label Studio while a turn is at work."""
 
-from dataclasses import replace
-
 import pytest
 
 from biosegment.errors import LabelStudioError
 from biosegment.labels import labelling_config
-from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import LoopOptions
 from ml_backend.loop import Loop
 
 pytestmark = pytest.mark.stack
 
 OPTIONS = LoopOptions("entropy", retrain_every=50, training_effort=0.01)
-
-
-@pytest.fixture
-def here(stack, settings):
-    """The stack's Label Studio, with a data root and a queue of our own."""
-    return replace(stack.settings, data_root=settings.data_root, redis_url=settings.redis_url)
-
-
-@pytest.fixture
-def client(here):
-    with LabelStudioClient(here) as client:
-        yield client
 
 
 @pytest.fixture
@@ -92,6 +77,20 @@ def test_tasks_that_are_deleted_during_a_turn_do_not_fail_it(client, project, se
     gone = client.tasks(project)[1]["id"]
     turn("scoring", lambda: client._request("DELETE", f"api/tasks/{gone}/"))
     assert len(labels_of(client, project, queue)) == 2
+
+
+def test_a_version_that_finds_all_tasks_labelled_waits_for_more(
+    client, project, serve, turn, make_task
+):
+    for task in client.tasks(project):
+        client.annotate(task["id"], [], 1.0)
+    queue = f"{serve(project)} (entropy)"
+    state = turn("never", None)
+    # What a worker compares it with, to see whether another turn is due.
+    assert state["model_version"] == client.project(project)["model_version"] != queue
+    client.create_tasks(project, [make_task(0, z=4, x=32)["data"]])
+    assert turn("never", None)["model_version"] == queue
+    assert len(labels_of(client, project, queue)) == 1
 
 
 def test_a_project_that_is_deleted_during_a_turn_ends_it(client, project, serve, turn):

@@ -15,11 +15,6 @@ from ml_backend.status import failures
 
 
 @pytest.fixture
-def jobs(app):
-    return app.extensions["biosegment"].jobs
-
-
-@pytest.fixture
 def work(jobs, settings, monkeypatch):
     """Do what waits; Label Studio does not answer, and there is no volume."""
     for name, value in settings.environment().items():

@@ -39,11 +39,6 @@ def webhook(project=1):
 
 
 @pytest.fixture
-def jobs(app):
-    return app.extensions["biosegment"].jobs
-
-
-@pytest.fixture
 def work(settings, monkeypatch):
     """Let a worker do what waits."""
     for name, value in settings.environment().items():

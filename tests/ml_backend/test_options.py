@@ -24,18 +24,6 @@ OPTIONS = LoopOptions("entropy", retrain_every=50, training_effort=0.5)
 
 
 @pytest.fixture
-def here(stack, settings):
-    """The stack's Label Studio, with a data root and a queue of our own."""
-    return replace(stack.settings, data_root=settings.data_root, redis_url=settings.redis_url)
-
-
-@pytest.fixture
-def client(here):
-    with LabelStudioClient(here) as client:
-        yield client
-
-
-@pytest.fixture
 def project(client, volume, make_task, here):
     """A connected project whose six tasks no model has seen."""
     number = client.create_project("Options <of> a loop", labelling_config(["mitochondria"]))["id"]
@@ -63,11 +51,6 @@ def page(app, here, project):
         return http.post(address, data=form, auth=auth) if form else http.get(address, auth=auth)
 
     return ask
-
-
-@pytest.fixture
-def jobs(app):
-    return app.extensions["biosegment"].jobs
 
 
 @pytest.fixture

@@ -37,11 +37,6 @@ def said(answer):
     return answer.json["error"]
 
 
-@pytest.fixture
-def jobs(app):
-    return app.extensions["biosegment"].jobs
-
-
 # Contract
 
 

@@ -22,11 +22,6 @@ def live(page):
     return re.search(r'<dd class="live">(.*?)</dd>', page).group(1)
 
 
-@pytest.fixture
-def jobs(app):
-    return app.extensions["biosegment"].jobs
-
-
 def test_without_label_studio_the_versions_are_shown(http, serve, settings):
     version = serve(3)
     answer = http.get("/")

@@ -15,7 +15,6 @@ from PIL import Image
 
 from biosegment.geometry import Roi, VoxelSize
 from biosegment.labels import labelling_config
-from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import NEUTRAL_SCORE, UNTRAINED, task_data, tile_of
 from biosegment.levels import levels
 from biosegment.linked import Link
@@ -222,12 +221,6 @@ def here(stack, settings):
     (stack.data_root / "tiles").mkdir(exist_ok=True)
     (settings.data_root / "tiles").symlink_to(stack.data_root / "tiles")
     return replace(stack.settings, data_root=settings.data_root, redis_url=settings.redis_url)
-
-
-@pytest.fixture
-def client(here):
-    with LabelStudioClient(here) as client:
-        yield client
 
 
 TASKS = ((0, 0, 0), (0, 0, 32), (0, 8, 40), (1, 10, 50), (2, 10, 50), (2, 0, 40))
