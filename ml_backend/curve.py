@@ -34,6 +34,7 @@ def learning_curve(
     axes.errorbar(labels, iou, yerr=errors, marker="o", capsize=3, color="#0077BB")
     axes.set_xlabel("labelled tiles")
     axes.set_ylabel("IoU")
+    axes.set_xlim(0, 1.1 * max(labels, default=10))
     axes.set_ylim(0, 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)

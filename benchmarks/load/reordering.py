@@ -5,7 +5,14 @@ import time
 from functools import partial
 from pathlib import Path
 
-from benchmarks.load.served import LABEL, make_volume, new_stack, serve_model, tiles
+from benchmarks.load.served import (
+    LABEL,
+    make_volume,
+    new_stack,
+    serve_model,
+    tiles,
+    time_status_page,
+)
 from biosegment.labels import labelling_config
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import task_data
@@ -48,3 +55,4 @@ def measure(folder: Path, *, tasks: int, strategies: list[str]) -> None:
             seconds = job.get_meta()["seconds"]
             stages = ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items())
             print(f"| {strategy} | {took_s:.0f} s | {stages} |", flush=True)
+        time_status_page(stack.settings)

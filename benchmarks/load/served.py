@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from benchmarks.ports import free_port
 from biosegment.geometry import Roi
+from biosegment.labelstudio.client import authorization_header
 from biosegment.settings import LoopOptions, Settings
 from biosegment.stack import Stack, prepare
 from biosegment.store import VolumeStore, volume_path
@@ -97,3 +99,15 @@ def answers(url: str) -> bool:
     with suppress(httpx.HTTPError):
         return httpx.get(f"{url}/health", timeout=2).is_success
     return False
+
+
+def time_status_page(settings: Settings) -> None:
+    """Print how long the status page takes, which a browser asks for every 5 s."""
+    with httpx.Client(headers=authorization_header(settings), timeout=600) as http:
+        seconds = []
+        for _ in range(5):
+            began = time.monotonic()
+            http.get(settings.backend_url).raise_for_status()
+            seconds.append(time.monotonic() - began)
+    first, again = seconds[0], float(np.median(seconds[1:]))
+    print(f"status page: {first:.2f} s, then {again:.2f} s", flush=True)

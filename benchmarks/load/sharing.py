@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 
-from benchmarks.load.served import LABEL, make_volume, new_stack, tiles
+from benchmarks.load.served import LABEL, make_volume, new_stack, tiles, time_status_page
 from biosegment.labels import labelling_config
 from biosegment.labelstudio.client import LabelStudioClient, authorization_header
 from biosegment.labelstudio.payloads import task_data
@@ -78,6 +78,7 @@ def measure(folder: Path, *, projects: int) -> None:
                     served[number] = time.monotonic()
             time.sleep(0.1)
         greedy.stop()
+        time_status_page(stack.settings)
         trainings = len(registry.cards(first)) - before
     waits = [served[number] - asked[number] for number in served]
     order = sorted(served, key=lambda number: served[number])
