@@ -26,15 +26,7 @@ from pydantic import ValidationError
 from biosegment.errors import SettingsError
 from ml_backend.model import unet
 from ml_backend.model.unet import UNet
-from ml_backend.model_export import (
-    INPUT,
-    LICENCE,
-    OUTPUT,
-    ModelPlan,
-    onnx,
-    probabilities_of,
-    torchscript,
-)
+from ml_backend.model_graph import INPUT, OUTPUT, onnx, probabilities_of, torchscript
 from ml_backend.model_package import CARD, WEIGHTS, PackageCard, packed
 from ml_backend.model_zoo_page import model_name, page, smallest_px, summary
 
@@ -52,7 +44,9 @@ CITED: Final = {
 """By its DOI: whether an address exists would be tried out on the network."""
 
 
-def write_package(network: UNet, about: PackageCard, plan: ModelPlan, path: Path) -> None:
+def write_package(
+    network: UNet, about: PackageCard, authors: Sequence[str], licence: str, path: Path
+) -> None:
     """Write a package; what it consists of is left beside it.
 
     It holds the weights as a state dict with the network's source, as TorchScript, as ONNX, and as
@@ -65,8 +59,7 @@ def write_package(network: UNet, about: PackageCard, plan: ModelPlan, path: Path
     MissingExtraError
         When the libraries that write ONNX are not installed.
     """
-    authors = [_author(name) for name in plan.authors]
-    licence = _licence(plan.licence)
+    signed = [_author(name) for name in authors], _licence(licence)
     folder = path.parent
     model, opset = onnx(network, about)
     image = example_image(network)
@@ -87,7 +80,7 @@ def write_package(network: UNet, about: PackageCard, plan: ModelPlan, path: Path
     remarks.disable("bioimageio")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
-        description = _description(network, about, plan, authors, licence, folder, opset)
+        description = _description(network, about, *signed, folder, opset)
         save_bioimageio_package(description, output_path=path)
         del description
         gc.collect()
@@ -110,7 +103,6 @@ def example_image(network: UNet) -> NDArray[np.float32]:
 def _description(
     network: UNet,
     about: PackageCard,
-    plan: ModelPlan,
     authors: list[v0_5.Author],
     licence: LicenseId,
     folder: Path,
@@ -124,7 +116,7 @@ def _description(
         cite=[v0_5.CiteEntry.model_validate(CITED)],
         license=licence,
         tags=list(TAGS),
-        version=v0_5.Version(plan.version.partition("-")[0].lstrip("0")),
+        version=v0_5.Version(about.version.partition("-")[0].lstrip("0")),
         timestamp=v0_5.Datetime(datetime.fromisoformat(about.created)),
         documentation=v0_5.FileDescr(source=folder / PAGE),
         attachments=[v0_5.FileDescr(source=folder / name) for name in (CARD, WEIGHTS)],
@@ -163,7 +155,7 @@ def _licence(name: str) -> LicenseId:
     try:
         return LicenseId(name)
     except ValidationError as exc:
-        reason = f"is an SPDX identifier such as {LICENCE}, not {name}"
+        reason = f"is an SPDX identifier such as CC-BY-4.0, not {name}"
         raise SettingsError("--license", reason) from exc
 
 
