@@ -25,7 +25,7 @@ The variable itself goes first, so that a process can hand on `Settings.environm
 class LoopOptions:
     """How the loop runs in a project; Label Studio keeps it as the backend's extra parameters."""
 
-    strategy: str = "entropy"
+    strategy: str = "spaced_entropy"
     """Name of the active-learning strategy that orders the queue."""
     retrain_every: int = 10
     """A training starts when this many annotations are new."""

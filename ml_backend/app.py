@@ -31,6 +31,7 @@ from ml_backend.metrics_page import Metrics
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.pixels import TaskImages
 from ml_backend.predictions import PredictionService
+from ml_backend.project_facts import ProjectFacts
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,7 @@ def create_app(settings: Settings) -> Flask:
         registry=registry,
         jobs=jobs,
         predictions=PredictionService(registry, TaskImages(settings, client)),
+        facts=ProjectFacts(client),
         metrics=metrics,
     )
     app.register_blueprint(routes.contract_api)

@@ -2,7 +2,7 @@
 
 A project has at most one turn running and one waiting. The queue itself says whether one waits;
 a lock says whether one runs; a mark asks the running one for another turn. All of it lives in
-Redis and may be lost: `reconcile` finds again what is due.
+Redis and may be lost: `lost_work` finds again what is due.
 """
 
 import logging
@@ -15,17 +15,16 @@ from redis import Redis
 from redis.exceptions import AuthenticationError, RedisError
 from rq import Queue, Worker, get_current_job
 from rq.exceptions import NoSuchJobError
-from rq.job import Job, JobStatus
+from rq.job import Job
 from rq.serializers import JSONSerializer
-from rq.utils import now
 
-from biosegment.errors import QueueError, QueuePasswordError, SettingsError
+from biosegment.errors import QueueError, QueuePasswordError
 from biosegment.labelstudio.client import LabelStudioClient
-from biosegment.labelstudio.payloads import Json, project_state
+from biosegment.labelstudio.payloads import Json
 from biosegment.settings import Settings
 from ml_backend.held_lock import LOCK_TIMEOUT_S, held
 from ml_backend.job_names import kind_of, segmentation_prefix, tuning_prefix, turn_prefix, work_of
-from ml_backend.job_report import JobReport, is_abandoned
+from ml_backend.job_report import JobReport
 from ml_backend.job_totals import JobTotals
 from ml_backend.loop_job import LoopJob
 
@@ -35,8 +34,6 @@ QUEUE_NAME: Final = "biosegment"
 JOB_TIMEOUT_S: Final = 24 * 3600
 KEEP_S: Final = 7 * 24 * 3600
 """How long finished and failed jobs can be looked at."""
-RETRY_AFTER_S: Final = 60
-"""A project whose last turn failed is left alone this long, unless something new happens."""
 
 
 def connect(settings: Settings, timeout_s: float | None = None) -> Redis:
@@ -359,41 +356,3 @@ def turn(project_id: int, force: bool) -> dict[str, Any] | None:
             state = Loop(settings, client).turn(project_id, force=force, report=report)
         report("done", 1, 1)
         return state
-
-
-def reconcile(client: LabelStudioClient, jobs: JobQueue) -> None:
-    """Ask for a turn of every connected project that is not as its last turn left it.
-
-    Finds what was lost with Redis, with a worker, or with a webhook that came while Redis was
-    away, and mends a webhook that has no credentials.
-    """
-    projects = {project["id"]: project for project in client.projects()}
-    for project_id in client.connected_projects():
-        client.connect_webhook(project_id)
-        if project_id not in projects or jobs.running(project_id):
-            continue
-        wanted = project_state(projects[project_id], client.last_change(project_id))
-        wanted["strategy"] = _strategy(client, project_id)
-        if _is_due(wanted, jobs.latest(project_id)):
-            jobs.request_turn(project_id)
-
-
-def _strategy(client: LabelStudioClient, project_id: int) -> str | None:
-    # A turn that fails says what is wrong with the options of one project; the others go on.
-    with suppress(SettingsError):
-        options = client.loop_options(project_id)
-        return options.strategy if options else None
-    return None
-
-
-def _is_due(wanted: Json, latest: Job | None) -> bool:
-    status = latest.get_status() if latest else None
-    if latest is None or status in {JobStatus.QUEUED, JobStatus.STARTED}:
-        return latest is None
-    if status == JobStatus.FAILED:
-        if is_abandoned(latest) or latest.ended_at is None:
-            return True
-        # In the future: the clock was set back since.
-        return not 0 <= (now() - latest.ended_at).total_seconds() <= RETRY_AFTER_S
-    left = latest.return_value() or {}
-    return any(left.get(key) != value for key, value in wanted.items())

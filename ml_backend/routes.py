@@ -44,6 +44,7 @@ from ml_backend.jobs import JobQueue
 from ml_backend.metrics_page import Metrics
 from ml_backend.model_registry import ModelRegistry
 from ml_backend.predictions import PredictionService
+from ml_backend.project_facts import ProjectFacts
 from ml_backend.segmentation import SegmentationPlan, check_axes, labels_name
 from ml_backend.segmentation_job import Order
 from ml_backend.status import failures, overview
@@ -65,6 +66,7 @@ class Services:
     registry: ModelRegistry
     jobs: JobQueue
     predictions: PredictionService
+    facts: ProjectFacts
     metrics: Metrics
 
 
@@ -173,7 +175,7 @@ def openapi() -> Response:
 def status() -> str:
     """Show every project, its model, its queue and what is running."""
     known = services()
-    projects, problems = overview(known.client, known.registry, known.jobs)
+    projects, problems = overview(known.facts, known.registry, known.jobs)
     url = known.settings.label_studio_url
     return render_template(
         "status.html",
@@ -222,6 +224,7 @@ def change_options(number: int) -> BaseResponse | tuple[str, int]:
     except (SettingsError, UnknownStrategyError) as exc:
         return _options_page(number, used, problem=str(exc)), 422
     known.client.connect_backend(number, wanted)
+    known.facts.forget(number)
     known.jobs.request_turn(number)
     return redirect(url_for("pages.status", _anchor=f"project-{number}"), 303)
 

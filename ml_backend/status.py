@@ -1,14 +1,11 @@
 """What the status page shows: for every connected project its model, its jobs and its queue."""
 
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from rq.job import Job, JobStatus
 
-from biosegment.errors import LabelStudioError, QueueError, SettingsError
-from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.errors import LabelStudioError, QueueError
 from biosegment.labelstudio.payloads import Json
 from biosegment.settings import LoopOptions
 from ml_backend.job_names import kind_of, project_of
@@ -17,9 +14,8 @@ from ml_backend.jobs import JobQueue
 from ml_backend.live_quality import LiveQuality, advice, live_qualities
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
+from ml_backend.project_facts import Facts, ProjectFacts
 
-HEAD: Final = 5
-"""Tasks of the queue that are shown."""
 WORK: Final = {
     "turn": "training and ranking",
     "tune": "the search for a recipe",
@@ -132,21 +128,19 @@ def _failure(job: Job) -> Failure:
 
 
 def overview(
-    client: LabelStudioClient, registry: ModelRegistry, jobs: JobQueue
+    facts: ProjectFacts, registry: ModelRegistry, jobs: JobQueue
 ) -> tuple[list[ProjectStatus], list[str]]:
     """Return the connected projects, and a sentence for each service that does not answer."""
     problems: list[str] = []
+    told: list[Facts | None]
     try:
-        connected = set(client.connected_projects())
-        projects = [p for p in client.projects() if p["id"] in connected]
-        with ThreadPoolExecutor(8) as pool:
-            heads = list(pool.map(lambda project: _head(client, project), projects))
-            options = list(pool.map(lambda project: _options(client, project), projects))
+        connected = set(facts.client.connected_projects())
+        projects = [p for p in facts.client.projects() if p["id"] in connected]
+        told = [*facts.of(projects)]
     except LabelStudioError as exc:
         problems.append(str(exc))
         projects = [_unknown(project_id) for project_id in registry.projects()]
-        heads = [[] for _ in projects]
-        options = [None for _ in projects]
+        told = [None for _ in projects]
     activities: dict[int, Activity | None] = {}
     segmentations: dict[int, SegmentationStatus | None] = {}
     try:
@@ -155,7 +149,7 @@ def overview(
     except QueueError as exc:
         problems.append(str(exc))
     statuses = []
-    for project, head, chosen in zip(projects, heads, options, strict=True):
+    for project, fact in zip(projects, told, strict=True):
         cards = registry.cards(project["id"])
         version = registry.current(project["id"])
         card = next((card for card in cards if card.version == version), None)
@@ -170,24 +164,12 @@ def overview(
                 live,
                 advice(qualities),
                 activity,
-                head,
-                chosen,
+                fact.head if fact else [],
+                fact.options if fact else None,
                 segmentations.get(project["id"]),
             )
         )
     return statuses, problems
-
-
-def _head(client: LabelStudioClient, project: Json) -> list[Json]:
-    # Label Studio fails to order no tasks.
-    return client.head_of_queue(project["id"], HEAD) if project["task_number"] else []
-
-
-def _options(client: LabelStudioClient, project: Json) -> LoopOptions | None:
-    # Somebody may have typed them in Label Studio; the turn that fails says what is wrong.
-    with suppress(SettingsError):
-        return client.loop_options(project["id"])
-    return None
 
 
 def _unknown(project_id: int) -> Json:

@@ -24,8 +24,9 @@ from ml_backend.hardware import device_name, keep_memory
 from ml_backend.job_names import kind_of, project_of
 from ml_backend.job_report import JobReport
 from ml_backend.job_totals import JobTotals
-from ml_backend.jobs import JobQueue, connect, reconcile
+from ml_backend.jobs import JobQueue, connect
 from ml_backend.loop_job import LoopJob
+from ml_backend.lost_work import LostWork
 from ml_backend.queue_state import DEVICE, SOFTWARE
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class LoopWorker(Worker):
     def __init__(self, settings: Settings) -> None:
         connection = connect(settings)
         self._jobs = JobQueue(connection)
+        self._lost_work = LostWork(self._jobs)
         self._totals = JobTotals(connection)
         self._settings = settings
         self._maintained_s: float | None = None
@@ -128,7 +130,7 @@ class LoopWorker(Worker):
         super().run_maintenance_tasks()  # type: ignore[no-untyped-call]
         try:
             with LabelStudioClient(self._settings) as client:
-                reconcile(client, self._jobs)
+                self._lost_work.find(client)
         except BioSegmentError as exc:
             logger.warning("could not look for lost work: %s", exc)
 

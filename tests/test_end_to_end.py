@@ -264,7 +264,7 @@ def test_the_loop(stack, project, page, truth, wait_until):
     assert len({painted, *others}) == 3
     first = wait_until(lambda: registry.current(project_id), 300, "a version is there")
     wait_until(
-        lambda: client.project(project_id)["model_version"] == f"{first} (entropy)",
+        lambda: client.project(project_id)["model_version"] == f"{first} (spaced_entropy)",
         60,
         "it orders the queue",
     )
@@ -279,23 +279,23 @@ def test_the_loop(stack, project, page, truth, wait_until):
     for task in others[:3]:
         client.annotate(task["id"], stack.true_regions(project, truth, task), 0.1)
     wait_until(
-        lambda: client.project(project_id)["model_version"] != f"{first} (entropy)",
+        lambda: client.project(project_id)["model_version"] != f"{first} (spaced_entropy)",
         300,
         "a second version serves",
     )
     second = registry.current(project_id)
     assert registry.card(project_id, second).parent == first
     assert second > first
-    assert client.project(project_id)["model_version"] == f"{second} (entropy)"
+    assert client.project(project_id)["model_version"] == f"{second} (spaced_entropy)"
     page.submit()
-    before = shown_prediction(stack, opened, f"{first} (entropy)")
+    before = shown_prediction(stack, opened, f"{first} (spaced_entropy)")
     assert submitted(stack, opened)["parent_prediction"] == before.id
 
     # Each annotation tested the version that served it, before the next learned from it.
     rounds = [registry.card(project_id, version).round for version in (first, second)]
     assert rounds[0][0].annotation == str(annotation["id"])
     assert [(each.strategy, each.live) for each in rounds[0]] == [(None, None)] * 3
-    assert [each.strategy for each in rounds[1]] == ["entropy"] * 3
+    assert [each.strategy for each in rounds[1]] == ["spaced_entropy"] * 3
     assert all(each.live and each.before is None for each in rounds[1])
     done = stack.cli("effort", TITLE)
     assert done.returncode == 0, done.stderr
@@ -308,7 +308,7 @@ def test_the_loop(stack, project, page, truth, wait_until):
     for ranked in queue(stack, project):
         served = page.label_all_tasks()
         assert served == ranked
-        prediction = shown_prediction(stack, served, f"{second} (entropy)")
+        prediction = shown_prediction(stack, served, f"{second} (spaced_entropy)")
         assert page.regions() == len(prediction.result)
         if prediction.result:
             break

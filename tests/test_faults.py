@@ -59,7 +59,9 @@ def trained(stack, project, truth, wait_until):
     current = ModelRegistry(stack.data_root).current
     version = wait_until(lambda: current(project["id"]), 300, "a version is there")
     wait_until(
-        lambda: stack.client.project(project["id"])["model_version"] == f"{version} (entropy)",
+        lambda: (
+            stack.client.project(project["id"])["model_version"] == f"{version} (spaced_entropy)"
+        ),
         60,
         "it serves",
     )
@@ -108,7 +110,7 @@ def test_a_killed_worker_leaves_the_old_version_serving(stack, trained, truth, w
     assert registry.current(project_id) == before
     task = stack.client.next_task(project_id)
     answer = predict(stack, trained, task)
-    assert answer.json()["results"][0]["model_version"] == f"{before} (entropy)"
+    assert answer.json()["results"][0]["model_version"] == f"{before} (spaced_entropy)"
     # The job dies with its worker: nobody is left who trains for a result that nobody hears of.
     wait_until(lambda: not any(map(is_alive, workers)), 30, "the worker and its job are gone")
     wait_until(lambda: registry.current(project_id) != before, 300, "the next run succeeds")
@@ -116,7 +118,7 @@ def test_a_killed_worker_leaves_the_old_version_serving(stack, trained, truth, w
     wait_until(
         lambda: (
             stack.client.project(project_id)["model_version"]
-            == f"{registry.current(project_id)} (entropy)"
+            == f"{registry.current(project_id)} (spaced_entropy)"
         ),
         120,
         "the queue follows it",
@@ -141,7 +143,7 @@ def test_nothing_is_lost_while_redis_is_away(stack, trained, truth, wait_until):
         stack.annotate(trained, truth, 4)
         task = stack.client.next_task(project_id)
         [answer] = predict(stack, trained, task).json()["results"]
-        assert answer["model_version"] == f"{before} (entropy)"
+        assert answer["model_version"] == f"{before} (spaced_entropy)"
     finally:
         os.kill(pid, signal.SIGCONT)
         os.kill(pid, signal.SIGKILL)

@@ -23,12 +23,13 @@ def status() -> None:
     """Show every connected project: its model, its labels, and what the worker is doing."""
     from ml_backend.jobs import JobQueue, connect
     from ml_backend.model_registry import ModelRegistry
+    from ml_backend.project_facts import ProjectFacts
     from ml_backend.status import failures, overview
 
     settings = Settings.from_env(connection(os.environ))
     with LabelStudioClient(settings) as client:
         jobs = JobQueue(connect(settings, timeout_s=5))
-        projects, problems = overview(client, ModelRegistry.of(settings), jobs)
+        projects, problems = overview(ProjectFacts(client), ModelRegistry.of(settings), jobs)
     failed = failures(jobs)
     table = Table("project", "labelled", "model", "live IoU", "work")
     for column in table.columns:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Final, cast
 
 from label_studio_sdk.core.api_error import ApiError
+from label_studio_sdk.types.webhook import Webhook
 
 from biosegment.errors import (
     LabelStudioError,
@@ -327,30 +328,37 @@ class LabelStudioClient(Connection):
 
     def connect_webhook(self, project_id: int) -> None:
         """Give the project's webhook to the backend its credentials, making it if need be."""
-        headers = authorization_header(self._settings)
         with self._errors():
-            hooks = [
-                hook
-                for hook in self._sdk.webhooks.list(project=str(project_id))
-                if hook.url == self._webhook_url
-            ]
+            hooks = self._webhooks(project=str(project_id))
             if not hooks:
                 self._sdk.webhooks.create(
                     project=project_id,
                     url=self._webhook_url,
-                    headers=headers,
+                    headers=authorization_header(self._settings),
                     send_payload=True,
                     send_for_all_actions=True,
                 )
-            for hook in hooks:
-                if (hook.headers or {}) != headers or not hook.is_active:
-                    self._sdk.webhooks.update(hook.id, headers=headers, is_active=True)
+            self._mend(hooks)
 
-    def connected_projects(self) -> list[int]:
-        """Return the numbers of the projects whose webhook calls this backend."""
+    def connected_projects(self, *, mend: bool = False) -> list[int]:
+        """Return the numbers of the projects whose webhook calls this backend.
+
+        With `mend`, each of these webhooks is given the backend's credentials.
+        """
         with self._errors():
-            hooks = self._sdk.webhooks.list()
-        return sorted({h.project for h in hooks if h.url == self._webhook_url and h.project})
+            hooks = self._webhooks()
+            if mend:
+                self._mend(hooks)
+        return sorted({hook.project for hook in hooks if hook.project})
+
+    def _webhooks(self, **of: str) -> list[Webhook]:
+        return [hook for hook in self._sdk.webhooks.list(**of) if hook.url == self._webhook_url]
+
+    def _mend(self, hooks: Sequence[Webhook]) -> None:
+        headers = authorization_header(self._settings)
+        for hook in hooks:
+            if (hook.headers or {}) != headers or not hook.is_active:
+                self._sdk.webhooks.update(hook.id, headers=headers, is_active=True)
 
     def loop_options(self, project_id: int) -> LoopOptions | None:
         """Return the options that the project's connection holds; None if it is not connected.

@@ -341,8 +341,13 @@ def project_state(project: Mapping[str, Any], last_change: str) -> Json:
     last_change
         When one of its tasks was last annotated or changed.
     """
+    return project_counts(project) | {"last_change": last_change}
+
+
+def project_counts(project: Mapping[str, Any]) -> Json:
+    """Return what the list of projects alone tells of whether a project changed."""
     keys = ("model_version", "task_number", "num_tasks_with_annotations")
-    return {key: project[key] for key in keys} | {"last_change": last_change}
+    return {key: project[key] for key in keys}
 
 
 def error_detail(body: object) -> str:

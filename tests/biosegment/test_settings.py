@@ -21,7 +21,7 @@ def test_nothing_needs_to_be_set():
     assert settings.label_studio_tiles == settings.data_root / "tiles"
     assert settings.label_studio_url == "http://localhost:8080"
     assert settings.backend_url == "http://localhost:9090"
-    assert settings.loop == LoopOptions("entropy", 10)
+    assert settings.loop == LoopOptions("spaced_entropy", 10)
 
 
 def test_an_empty_variable_keeps_its_default():

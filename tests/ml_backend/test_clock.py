@@ -7,7 +7,8 @@ from rq import SimpleWorker
 from rq.job import JobStatus
 from rq.utils import now
 
-from ml_backend.jobs import RETRY_AFTER_S, JobQueue, _is_due, connect
+from ml_backend.jobs import JobQueue, connect
+from ml_backend.lost_work import RETRY_AFTER_S, _is_due
 from ml_backend.worker import MAINTENANCE_S, LoopWorker
 
 

@@ -7,8 +7,10 @@ from rq import SimpleWorker
 from rq.job import JobStatus
 
 from biosegment.errors import QueueError
+from biosegment.labels import labelling_config
 from biosegment.labelstudio.client import LabelStudioClient
-from ml_backend.jobs import JobQueue, connect, reconcile
+from ml_backend.jobs import JobQueue, connect
+from ml_backend.lost_work import LostWork
 
 
 @pytest.fixture
@@ -189,11 +191,36 @@ def test_what_was_lost_with_redis_is_found_again(stack, jobs):
         number = client.create_project("Lost with Redis", config)["id"]
         unconnected = client.create_project("Not connected", config)["id"]
         client.connect_backend(number, stack.settings.loop)
-        reconcile(client, jobs)
-        reconcile(client, jobs)
+        LostWork(jobs).find(client)
+        LostWork(jobs).find(client)
     asked = [jobs.job(each).args[0] for each in waiting(jobs)]
     assert asked.count(number) == 1
     assert unconnected not in asked
+
+
+@pytest.mark.stack
+def test_many_projects_are_looked_at_closely_in_turn(stack, jobs, monkeypatch):
+    looked_at = []
+    last_change = LabelStudioClient.last_change
+
+    def noted(client, number):
+        looked_at.append(number)
+        return last_change(client, number)
+
+    monkeypatch.setattr(LabelStudioClient, "last_change", noted)
+    with LabelStudioClient(stack.settings) as client:
+        made = [
+            client.create_project(f"One of many {i}", labelling_config(["cell"]))["id"]
+            for i in range(3)
+        ]
+        for number in made:
+            client.connect_backend(number, stack.settings.loop)
+        connected = client.connected_projects()
+        lost_work = LostWork(jobs, closely_s=0)
+        for _ in range(2 * len(connected)):
+            lost_work.find(client)
+    assert looked_at == 2 * connected
+    assert set(made) <= set(connected)
 
 
 # Long jobs, which give way to turns

@@ -13,8 +13,8 @@ from biosegment.labels import labelling_config
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import NEUTRAL_SCORE
 from biosegment.settings import LoopOptions
-from ml_backend.jobs import reconcile
 from ml_backend.loop import Loop
+from ml_backend.lost_work import LostWork
 from ml_backend.queue_names import KEPT
 from ml_backend.strategies import STRATEGIES, descriptions
 
@@ -106,12 +106,12 @@ def test_a_new_strategy_ranks_the_queue_anew_with_the_same_model(
     by_chance = scores(client, project, f"{version} (random)")
     assert by_chance != by_entropy
     assert client.next_task(project)["id"] == min(by_chance, key=by_chance.get)
-    reconcile(client, jobs)
+    LostWork(jobs).find(client)
     assert not [job for job in jobs.queue.job_ids if job.startswith(f"turn-{project}-")]
 
     # As an import does, or somebody in Label Studio: the worker finds it out by itself.
     client.connect_backend(project, OPTIONS)
-    reconcile(client, jobs)
+    LostWork(jobs).find(client)
     assert [job for job in jobs.queue.job_ids if job.startswith(f"turn-{project}-")]
     work()
     assert scores(client, project, f"{version} (entropy)") == by_entropy

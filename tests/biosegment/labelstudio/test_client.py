@@ -414,12 +414,16 @@ def test_the_loop_is_connected_once(client, stack, api, project):
 
 
 @pytest.mark.stack
+@pytest.mark.parametrize("all_of_them", [False, True])
 @pytest.mark.parametrize("change", [{"headers": {}}, {"is_active": False}])
-def test_a_webhook_that_was_changed_is_mended(client, stack, api, project, change):
+def test_a_webhook_that_was_changed_is_mended(client, stack, api, project, change, all_of_them):
     client.connect_backend(project, stack.settings.loop)
     (hook,) = hooks_of(api, project)
     api.patch(f"/api/webhooks/{hook['id']}/", json=change).raise_for_status()
-    client.connect_webhook(project)
+    if all_of_them:
+        assert project in client.connected_projects(mend=True)
+    else:
+        client.connect_webhook(project)
     (mended,) = hooks_of(api, project)
     assert mended["headers"] == authorization_header(stack.settings)
     assert mended["is_active"]
