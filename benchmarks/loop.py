@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks.ports import free_port
 from biosegment.labels import LabelMap
-from biosegment.labelstudio.client import LabelStudioClient, authorization_header
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.labelstudio.connection import authorization_header
 from biosegment.labelstudio.payloads import prediction_regions, tile_of
 from biosegment.progress import ignore
 from biosegment.settings import LoopOptions, Settings

@@ -14,7 +14,7 @@ from biosegment import __version__
 from biosegment.errors import BioSegmentError
 from biosegment.findings import Finding, Level, failure, ok, warning
 from biosegment.labelstudio.checks import check_label_studio
-from biosegment.labelstudio.client import authorization_header
+from biosegment.labelstudio.connection import authorization_header
 from biosegment.settings import Settings
 from ml_backend.jobs import JobQueue, connect
 from ml_backend.model_storage import ModelStorage

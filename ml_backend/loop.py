@@ -251,11 +251,13 @@ class Loop:
 
         Returns whether there are predictions of it, of whatever task.
         """
-        project_id = project["id"]
+        project_id, queue = project["id"], queue_name(version, options.strategy)
+        # Most turns find an annotation too few for a training: they need not read all tasks.
+        if not self._client.awaits_predictions(project_id, queue):
+            return queue in self._client.model_versions(project_id)
         tasks = self._client.tasks(project_id, partial(report, "reading tasks"))
         pool = [task for task in tasks if not task["is_labeled"]]
         labelled = [task for task in tasks if task["is_labeled"]]
-        queue = queue_name(version, options.strategy)
         predicted = self._client.predicted_tasks(project_id, queue)
         missing = {task["id"] for task in pool} - predicted
         if not missing:

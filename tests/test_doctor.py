@@ -20,7 +20,7 @@ from werkzeug.serving import make_server
 
 from biosegment.findings import Level
 from biosegment.labelstudio import checks
-from biosegment.labelstudio.client import authorization_header
+from biosegment.labelstudio.connection import authorization_header
 from biosegment.supervisor import redis_server
 from ml_backend import doctor
 from ml_backend.app import create_app

@@ -17,7 +17,7 @@ from playwright.sync_api import expect, sync_playwright
 
 from biosegment.brush import decode_mask
 from biosegment.labels import LabelMap
-from biosegment.labelstudio.client import authorization_header
+from biosegment.labelstudio.connection import authorization_header
 from biosegment.labelstudio.payloads import annotated_masks, tile_of
 from biosegment.tiles import Tile
 from importers.samples import synthetic_volume

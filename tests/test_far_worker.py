@@ -13,7 +13,7 @@ import pytest
 import tifffile
 from moto.server import ThreadedMotoServer
 
-from biosegment.labelstudio.client import authorization_header
+from biosegment.labelstudio.connection import authorization_header
 from biosegment.stack import _sockets
 from biosegment.store import volume_names
 from ml_backend.model_registry import ModelRegistry
@@ -188,7 +188,7 @@ def test_a_worker_without_a_shared_folder(server, stack, far_worker, wait_until,
     truth = np.zeros((2, 128, 128), np.uint8)
     truth[:, 20:60, 30:100] = 1
     noise = np.random.default_rng(0).normal(150, 15, truth.shape) - 70.0 * truth
-    path = tmp_path / "bars.tif"
+    path = tmp_path / "far-bars.tif"
     tifffile.imwrite(path, noise.clip(0, 255).astype(np.uint8), photometric="minisblack")
     done = stack.cli("import", str(path), "--project", "Far", "--labels", "bar", "--tile", "64")
     assert done.returncode == 0, done.stderr

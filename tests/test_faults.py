@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from biosegment.labels import LabelMap
-from biosegment.labelstudio.client import authorization_header
+from biosegment.labelstudio.connection import authorization_header
 from biosegment.labelstudio.payloads import prediction_regions
 from ml_backend.jobs import JobQueue, connect
 from ml_backend.model_registry import ModelRegistry

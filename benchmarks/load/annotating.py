@@ -12,7 +12,7 @@ import psutil
 
 from benchmarks.load.served import LABEL, answers, make_volume, new_stack, only, serve_model, tiles
 from biosegment.labels import labelling_config
-from biosegment.labelstudio.client import authorization_header
+from biosegment.labelstudio.connection import authorization_header
 from biosegment.labelstudio.payloads import Json, task_data
 from biosegment.settings import LoopOptions, Settings
 

@@ -19,7 +19,7 @@ from biosegment.labelstudio.payloads import task_data
 from biosegment.settings import LoopOptions
 from biosegment.supervisor import running
 from ml_backend.jobs import JobQueue, connect
-from ml_backend.queue_names import queue_name
+from ml_backend.model_registry import ModelRegistry
 from ml_backend.status import failure_reason
 
 SHAPE = (28, 512, 512)
@@ -40,18 +40,22 @@ def measure(folder: Path, *, tasks: int, strategies: list[str]) -> None:
         began = time.monotonic()
         client.create_tasks(number, data)
         print(f"{tasks:,} tasks of {TILE_PX} px made in {time.monotonic() - began:.0f} s")
-        version = serve_model(stack.settings.data_root, number, strategies[0])
+        version = serve_model(stack.settings.data_root, number, "no strategy yet")
+        registry = ModelRegistry(stack.settings.data_root)
         print("| strategy | until the new order | stages of the turn |\n|---|---|---|")
         for strategy in strategies:
             client.connect_backend(number, LoopOptions(strategy, retrain_every=10))
             began = time.monotonic()
-            job_id = jobs.request_turn(number)
+            job = jobs.job(jobs.request_turn(number))
             # Not by asking Label Studio, which counts all tasks for an answer.
-            while not ((job := jobs.job(job_id)) and (job.is_finished or job.is_failed)):
-                time.sleep(1)
+            while registry.ranked_by(number, version) != strategy:
+                job = jobs.running(number) or job
+                if job is None or job.is_failed:
+                    reason = failure_reason(job) if job else "the job queue lost the turn"
+                    sys.exit(f"Error: no order by {strategy}: {reason}")
+                time.sleep(0.5)
             took_s = time.monotonic() - began
-            if client.project(number)["model_version"] != queue_name(version, strategy):
-                sys.exit(f"Error: {strategy} gave no order: {failure_reason(job)}")
+            assert job is not None
             seconds = job.get_meta()["seconds"]
             stages = ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items())
             print(f"| {strategy} | {took_s:.0f} s | {stages} |", flush=True)

@@ -14,7 +14,7 @@ import torch
 
 from benchmarks.ports import free_port
 from biosegment.geometry import Roi
-from biosegment.labelstudio.client import authorization_header
+from biosegment.labelstudio.connection import authorization_header
 from biosegment.settings import LoopOptions, Settings
 from biosegment.stack import Stack, prepare
 from biosegment.store import VolumeStore, volume_path

@@ -10,7 +10,8 @@ import numpy as np
 
 from benchmarks.load.served import LABEL, make_volume, new_stack, tiles, time_status_page
 from biosegment.labels import labelling_config
-from biosegment.labelstudio.client import LabelStudioClient, authorization_header
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.labelstudio.connection import authorization_header
 from biosegment.labelstudio.payloads import task_data
 from biosegment.settings import LoopOptions, Settings
 from biosegment.supervisor import running

@@ -24,7 +24,8 @@ from benchmarks.ports import free_port
 from benchmarks.soak.clock import Clock
 from benchmarks.soak.proxy import Proxy
 from biosegment.labels import LabelMap, labelling_config
-from biosegment.labelstudio.client import LabelStudioClient, authorization_header
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.labelstudio.connection import authorization_header
 from biosegment.labelstudio.payloads import Json, annotation_regions, tile_of
 from biosegment.settings import LoopOptions, Settings
 from biosegment.stack import Stack, prepare

@@ -13,7 +13,8 @@ import httpx
 
 from biosegment.errors import AuthenticationError, LabelStudioError
 from biosegment.findings import Finding, failure, ok, warning
-from biosegment.labelstudio.client import LabelStudioClient, authorization_header
+from biosegment.labelstudio.client import LabelStudioClient
+from biosegment.labelstudio.connection import authorization_header
 from biosegment.labelstudio.payloads import Json
 from biosegment.settings import Settings
 from biosegment.tiles import TILES

@@ -4,7 +4,6 @@ Addresses and payloads: https://api.labelstud.io. What the calls were seen to do
 1.23 is said where it is not what their names promise.
 """
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -13,11 +12,8 @@ from typing import Final, cast
 from label_studio_sdk.core.api_error import ApiError
 from label_studio_sdk.types.webhook import Webhook
 
-from biosegment.errors import (
-    LabelStudioError,
-    ProjectNotFoundError,
-)
-from biosegment.labelstudio.connection import Connection, is_answer
+from biosegment.errors import LabelStudioError, ProjectNotFoundError
+from biosegment.labelstudio.connection import Connection, authorization_header, is_answer
 from biosegment.labelstudio.data_manager import (
     ALL_VIEW_TITLE,
     HIDDEN_COLUMNS,
@@ -38,7 +34,7 @@ from biosegment.labelstudio.payloads import (
     untrained_prediction,
 )
 from biosegment.progress import Progress, ignore
-from biosegment.settings import LoopOptions, Settings
+from biosegment.settings import LoopOptions
 
 BACKEND_TITLE: Final = "BioSegment"
 PAGE: Final = 500
@@ -169,6 +165,17 @@ class LabelStudioClient(Connection):
         params = {"fields": "task_only", "include": "id", "page_size": PAGE}
         found = self._tasks(project_id, {"filters": predicted_by(version)}, params, ignore)
         return {task["id"] for task in found}
+
+    def awaits_predictions(self, project_id: int, version: str) -> bool:
+        """Return whether an unlabelled task has no prediction of a version (`predicted_by`)."""
+        items = [*UNLABELLED["items"], *predicted_by(version)["items"]]
+        predicted = self._count(project_id, {"conjunction": "and", "items": items})
+        return predicted < self._count(project_id, UNLABELLED)
+
+    def _count(self, project_id: int, filters: Json) -> int:
+        params = {"project": project_id, "fields": "task_only", "include": "id", "page_size": 1}
+        params["query"] = json.dumps({"filters": filters})
+        return int(self._json("GET", "api/tasks/", params=params)["total"])
 
     def annotated_tasks(self, project_id: int, progress: Progress = ignore) -> list[Json]:
         """Return ``id``, ``data`` and ``annotations``, in full, of all tasks that have some.
@@ -390,11 +397,3 @@ class LabelStudioClient(Connection):
 
     def _is_ours(self, url: str) -> bool:
         return url.rstrip("/") == self._settings.backend_url
-
-
-def authorization_header(settings: Settings) -> dict[str, str]:
-    """Return the HTTP headers that carry the backend's credentials; none when it has none."""
-    if not settings.basic_auth_user:
-        return {}
-    pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass}".encode()
-    return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}

@@ -1,5 +1,6 @@
 """One Label Studio, spoken to over HTTP: its token, and its errors in one sentence."""
 
+import base64
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,3 +136,11 @@ class Connection:
 def is_answer(error: LabelStudioError, status: int) -> bool:
     """Return whether an error is an answer of Label Studio with this HTTP status."""
     return isinstance(error.__cause__, ApiError) and error.__cause__.status_code == status
+
+
+def authorization_header(settings: Settings) -> dict[str, str]:
+    """Return the HTTP headers that carry the backend's credentials; none when it has none."""
+    if not settings.basic_auth_user:
+        return {}
+    pair = f"{settings.basic_auth_user}:{settings.basic_auth_pass}".encode()
+    return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}

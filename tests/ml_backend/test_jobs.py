@@ -219,6 +219,8 @@ def test_many_projects_are_looked_at_closely_in_turn(stack, jobs, monkeypatch):
         lost_work = LostWork(jobs, closely_s=0)
         for _ in range(2 * len(connected)):
             lost_work.find(client)
+        for number in made:
+            client._request("DELETE", f"api/projects/{number}/")
     assert looked_at == 2 * connected
     assert set(made) <= set(connected)
 

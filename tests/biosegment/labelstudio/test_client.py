@@ -292,6 +292,10 @@ def test_old_predictions_go_and_new_ones_stay(client, project, pool):
     assert sorted(client.model_versions(project)) == ["new", "old"]
     tasks = [task["id"] for task in pool]
     assert client.predicted_tasks(project, "old") == set(tasks)
+    assert [client.awaits_predictions(project, each) for each in ("old", "new")] == [False, True]
+    for number in tasks[2:]:
+        client.annotate(number, [], 1.0)
+    assert not client.awaits_predictions(project, "new")
     assert client.predicted_tasks(project, "new") == set(tasks[:2])
     client.delete_predictions(project, "old")
     assert client.model_versions(project) == ["new"]
