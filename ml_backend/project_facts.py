@@ -1,6 +1,6 @@
 """What Label Studio tells of each project for the status page, which is asked for all the time.
 
-A question takes Label Studio 50 ms, and seconds in a project of 100,000 tasks. So the head of a
+A question takes Label Studio 50 ms, half a second in a project of 100,000 tasks. So the head of a
 queue is asked for when the counts of its project change; beyond that, all that is known is asked
 for anew after a while, a few projects at a time.
 """
@@ -21,9 +21,9 @@ from biosegment.settings import LoopOptions
 HEAD: Final = 5
 """Tasks of a queue that are shown."""
 STALE_S: Final = 30.0
-"""What was asked for so long ago is asked for anew,"""
+"""What was asked for longer ago is asked for anew."""
 AT_A_TIME: Final = 5
-"""of so many projects at a time, those first that were asked for longest ago."""
+"""Projects that are asked for anew in one go, beginning with the longest ago."""
 THREADS: Final = 8
 
 

@@ -24,7 +24,7 @@ def find_model(
     ProjectNotFoundError
         If Label Studio has no such project.
     ModelNotFoundError
-        If the project has no such version.
+        If the project has no version of such a number.
     """
     from ml_backend.model_files import VERSION, number
 
@@ -37,8 +37,10 @@ def find_model(
         if serving is None:
             raise SettingsError(option, f"names {title}, which has no trained model yet")
         return project_id, serving
+    if not version.isdecimal():
+        return project_id, version
     for card in registry.cards(project_id):
-        if card.version == version or version == str(number(card.version)).zfill(len(version)):
+        if number(card.version) == int(version):
             return project_id, card.version
     raise ModelNotFoundError(project_id, version)
 

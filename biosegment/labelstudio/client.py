@@ -265,7 +265,7 @@ class LabelStudioClient(Connection):
             except LabelStudioError as exc:
                 if not is_answer(exc, 400):
                     raise
-                # Label Studio stops at a task that is gone, or at the 500 tasks around it.
+                # A task is gone. What stood before it may be stored, or nothing of the batch.
                 present = {task["id"] for task in self.tasks(project_id)}
                 gone = {each["task"] for each in batch} - present
                 if not gone:
