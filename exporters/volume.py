@@ -83,8 +83,9 @@ def export_volume(plan: VolumePlan, folder: Path, data_root: Path, report: Repor
     export = _Export(
         VolumeStore.open(data_root, plan.volume), plan, writer_named(plan.format), report
     )
+    check_folder(folder, export.writer, export.store)
     files = out_files(export.writer, folder, export.stem, *export.layers())
-    _check_places(files, folder, export)
+    _check_places(files, export)
     return write_files(files)
 
 
@@ -199,9 +200,8 @@ def _counted(layer: Layer, stage: str, report: Report) -> Layer:
     return replace(layer, read=read)
 
 
-def _check_places(files: Sequence[OutFile], folder: Path, export: _Export) -> None:
-    """Raise SettingsError where writing would replace what must stay."""
-    store, writer = export.store, export.writer
+def check_folder(folder: Path, writer: VolumeWriter, store: VolumeStore) -> None:
+    """Raise SettingsError unless files of a volume may go into a folder."""
     # Endings of folders, such as _png, may well be those of another one.
     suffixes = [each for each in (writer.LABELS_SUFFIX, writer.IMAGE_SUFFIX) if each]
     if folder.name.endswith(tuple(each for each in suffixes if each.startswith("."))):
@@ -212,6 +212,11 @@ def _check_places(files: Sequence[OutFile], folder: Path, export: _Export) -> No
     if folder.resolve().is_relative_to(store.path.parent.resolve()):
         reason = f"is {folder}, where the volumes of the data folder are: name another folder"
         raise SettingsError("--out", reason)
+
+
+def _check_places(files: Sequence[OutFile], export: _Export) -> None:
+    """Raise SettingsError where writing would replace what must stay."""
+    store = export.store
     source = Path(store.image.link.path) if isinstance(store.image, LinkedArray) else None
     for path in (file.path for file in files):
         if source and path.resolve() == source.resolve():

@@ -10,6 +10,7 @@ import pytest
 import tifffile
 import torch
 
+from biosegment.errors import LabelsNotFoundError
 from biosegment.geometry import Roi
 from biosegment.store import VolumeStore, volume_path
 from ml_backend.model.unet import UNet, UNetSpec
@@ -97,13 +98,26 @@ def test_the_labels_are_written_for_another_program_as_well(stack, version, tmp_
     assert (nothing.returncode, one_sentence(nothing.stderr)) == (1, True)
 
 
+def test_a_folder_that_cannot_be_written_into_is_told_before_the_work(stack, version):
+    inside = stack.data_root / "volumes" / "results"
+    arguments = ["segment", "cells", "--model", TITLE, "--name", "unwanted", "--out", str(inside)]
+    done = stack.cli(*arguments)
+    assert (done.returncode, one_sentence(done.stderr)) == (1, True)
+    assert "where the volumes of the data folder are" in done.stderr
+    with pytest.raises(LabelsNotFoundError):
+        labels(stack, "unwanted")
+
+
 def test_what_is_wrong_is_one_sentence(stack, version, project, flat):
+    stack.client.create_project("Data@2019", project["label_config"])
     for arguments, said in (
         (["nowhere", "--model", TITLE], "no volume 'nowhere'"),
         (["cells", "--model", "No such project"], "no project 'No such project'"),
         (["cells", "--model", f"{TITLE}@12"], "has no model version '12'"),
         (["cells", "--model", TITLE, "--name", "../a"], "'../a'"),
         (["flat", "--model", TITLE, "--three-axes"], "the voxel size of 'flat' is not known"),
+        (["flat", "--model", "Data@2019"], "names Data@2019, which has no trained model yet"),
+        (["flat", "--model", TITLE, "--format", "tiff"], "--format goes with --out"),
     ):
         done = stack.cli("segment", *arguments)
         assert (done.returncode, one_sentence(done.stderr)) == (1, True), done.stderr

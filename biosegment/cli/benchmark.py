@@ -12,9 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.table import Table
 
-from biosegment.cli.console import console, progress_bar
+from biosegment.cli.console import console, folding_table, progress_bar
 from biosegment.cli.demo import first_half, second_half
 from biosegment.cli.importing import volume_name
 from biosegment.disk import explain_full_disk, write_atomically
@@ -27,6 +26,8 @@ from biosegment.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from rich.table import Table
 
     from ml_backend.experiment import GroundTruth, Protocol, Run
     from ml_backend.experiment_report import Summary
@@ -250,8 +251,8 @@ def _show(experiment: "Experiment", raw: Path) -> None:
     console.print(f"Results: {experiment.folder / 'results.csv'}, {plot}", soft_wrap=True)
 
 
-def _table(lines: "Sequence[Summary]") -> Table:
-    table = Table(
+def _table(lines: "Sequence[Summary]") -> "Table":
+    table = folding_table(
         "strategy", "seeds", "final IoU", "area under curve", "of random", "of converged",
         "random's IoU at", caption="± is the standard deviation over seeds",
     )  # fmt: skip

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from biosegment.progress import Report
 
@@ -30,3 +31,11 @@ def progress_bar() -> Iterator[Report]:
             bars.update(stages[stage], completed=done, total=total)  # type: ignore[arg-type]
 
         yield report
+
+
+def folding_table(*columns: str, caption: str | None = None) -> Table:
+    """Return a table that breaks what does not fit into a column, and cuts nothing off."""
+    table = Table(caption=caption)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table

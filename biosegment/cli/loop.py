@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from biosegment.cli.console import console
+from biosegment.cli.console import console, folding_table
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import Settings
 from biosegment.stack import connection
@@ -31,9 +30,7 @@ def status() -> None:
         jobs = JobQueue(connect(settings, timeout_s=5))
         projects, problems = overview(ProjectFacts(client), ModelRegistry.of(settings), jobs)
     failed = failures(jobs)
-    table = Table("project", "labelled", "model", "live IoU", "work")
-    for column in table.columns:
-        column.overflow = "fold"
+    table = folding_table("project", "labelled", "model", "live IoU", "work")
     for each in projects:
         table.add_row(
             f"{each.project['title']} (number {each.project['id']})",

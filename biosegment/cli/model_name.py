@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from biosegment.errors import ModelNotFoundError, SettingsError
+from biosegment.errors import ModelNotFoundError, ProjectNotFoundError, SettingsError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import Settings
 
@@ -31,11 +31,15 @@ def find_model(
     title, _, version = text.rpartition("@")
     if not title or not (version.isdecimal() or VERSION.fullmatch(version)):
         title, version = text, ""
-    project_id = find_project(title, settings, registry)
+    try:
+        project_id = find_project(title, settings, registry)
+    except ProjectNotFoundError:
+        # The title of a project may look like it: Data@2019.
+        project_id, version = find_project(text, settings, registry), ""
     if not version:
         serving = registry.current(project_id)
         if serving is None:
-            raise SettingsError(option, f"names {title}, which has no trained model yet")
+            raise SettingsError(option, f"names {text}, which has no trained model yet")
         return project_id, serving
     if not version.isdecimal():
         return project_id, version

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from biosegment.cli.console import console
+from biosegment.cli.console import console, folding_table
 from biosegment.cli.loop import Name
 from biosegment.cli.model_name import find_project
 from biosegment.errors import ProjectBusyError, QueueError
@@ -47,9 +46,7 @@ def models(
     measured = {each.version: each.mean for each in live_qualities(cards)}
     current = registry.current(project_id)
     # A version's name tells when it was made.
-    table = Table("version", "labels", "live IoU", "trained from", "")
-    for column in table.columns:
-        column.overflow = "fold"
+    table = folding_table("version", "labels", "live IoU", "trained from", "")
     for card in cards:
         table.add_row(
             card.version,

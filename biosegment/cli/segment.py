@@ -60,8 +60,12 @@ def segment(
         typer.Option(help="Folder to write the labels into as well."),
     ] = None,
     format: Annotated[
-        str, typer.Option(help="Format of what --out writes, as of `biosegment export`.")
-    ] = "ome_zarr",
+        str | None,
+        typer.Option(
+            help="Format of what --out writes, as of `biosegment export`.",
+            show_default="ome_zarr",
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace finished labels of that name.")
     ] = False,
@@ -77,10 +81,13 @@ def segment(
 
     if (workers is not None) + (scheduler is not None) + worker > 1:
         raise SettingsError("--worker", "--workers and --scheduler exclude each other")
-    if out is not None:
-        _check_out(out, volume, format, overwrite=overwrite)
+    if out is None and format is not None:
+        raise SettingsError("--format", "goes with --out")
     settings = Settings.from_env(connection(os.environ))
     store = VolumeStore.open(settings.data_root, volume)
+    format = format or "ome_zarr"
+    if out is not None:
+        _check_out(out, store, format, overwrite=overwrite)
     registry = ModelRegistry.of(settings)
     project_id, version = find_model(model, settings, registry, "--model")
     plan = SegmentationPlan(
@@ -112,12 +119,14 @@ def segment(
         write_volume(files, out, settings)
 
 
-def _check_out(out: Path, volume: str, format: str, *, overwrite: bool) -> None:
+def _check_out(out: Path, store: VolumeStore, format: str, *, overwrite: bool) -> None:
     """Raise SettingsError where nothing can be written, before hours of work."""
+    from exporters.volume import check_folder
     from exporters.write import writer_named
 
-    suffix = writer_named(format).LABELS_SUFFIX
-    path = out / f"{volume}_labels{suffix}"
+    writer = writer_named(format)
+    check_folder(out, writer, store)
+    path = out / f"{store.name}_labels{writer.LABELS_SUFFIX}"
     if path.exists() and not overwrite:
         raise SettingsError("--out", f"has {path.name} already, which --overwrite replaces")
 

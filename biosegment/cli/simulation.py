@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from rich.table import Table
 
-from biosegment.cli.console import console
+from biosegment.cli.console import console, folding_table
 from biosegment.errors import LoopStalledError
 from biosegment.geometry import Roi
 from biosegment.labels import LabelMap
@@ -121,7 +120,7 @@ class SimulatedExpert:
     def _show(self, plot: Path) -> None:
         from ml_backend.curve import learning_curve
 
-        table = Table("version", "labelled tiles", "IoU on the test half")
+        table = folding_table("version", "labelled tiles", "IoU on the test half")
         labels, quality = [], []
         for card in self._registry.cards(self._project_id):
             iou = self._test_iou(card.version)

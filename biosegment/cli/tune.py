@@ -4,9 +4,8 @@ import os
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
-from biosegment.cli.console import console
+from biosegment.cli.console import console, folding_table
 from biosegment.cli.loop import Name
 from biosegment.cli.watch import watch
 from biosegment.errors import NoWorkerError, SettingsError, TuningError
@@ -72,7 +71,7 @@ def _show(outcome: "Outcome", report: str) -> None:
     from ml_backend.tuning_report import rows, verdict
 
     comparison = outcome.confirmed or outcome.found
-    table = Table(
+    table = folding_table(
         "", "recipe in use", "best recipe", caption="± is the standard deviation over folds"
     )
     for row in rows(comparison):

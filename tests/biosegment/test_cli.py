@@ -1,12 +1,16 @@
+import io
+import re
 import socket
 import subprocess
 import sys
 
 import pytest
 import tifffile
+from rich.console import Console
 
 from biosegment import __version__
 from biosegment.cli import main
+from biosegment.cli.console import folding_table
 from biosegment.cli.importing import volume_name
 from importers.testing import example
 
@@ -133,6 +137,14 @@ def test_a_project_needs_label_studio(run, command):
 def test_brackets_in_a_message_are_shown_as_they_are(run, source):
     _, _, said = run(*import_command(source, "--strategy", "[/bold][red]x"))
     assert "'[/bold][red]x'" in said
+
+
+def test_a_narrow_table_cuts_nothing_off():
+    table = folding_table("", "")
+    table.add_row("spaced_entropy", "3")
+    narrow = Console(width=14, file=io.StringIO())
+    narrow.print(table)
+    assert re.sub(r"[^a-z_]", "", narrow.file.getvalue()) == "spaced_entropy"
 
 
 def test_a_port_in_use_is_one_sentence(run, data_root):
