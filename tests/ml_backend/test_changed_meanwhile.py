@@ -93,6 +93,16 @@ def test_a_version_that_finds_all_tasks_labelled_waits_for_more(
     assert len(labels_of(client, project, queue)) == 1
 
 
+def test_a_turn_with_nothing_to_rank_reads_no_tasks(client, project, serve, turn):
+    """There may be a hundred thousand, and most annotations are too few for a training."""
+    serve(project)
+    read = []
+    for _ in range(2):
+        client.annotate(client.tasks(project)[0]["id"], [], 1.0)
+        turn("reading tasks", lambda: read.append(True))
+    assert read == [True]
+
+
 def test_a_project_that_is_deleted_during_a_turn_ends_it(client, project, serve, turn):
     serve(project)
     assert turn("scoring", lambda: delete_project(client, project)) == {}

@@ -1,6 +1,7 @@
 """Model folders and packages that were made to run code, to take all memory, or to lie.
 
-Of packages, `tests/ml_backend/test_model_package.py` has more: checksums, pickles, zip bombs.
+Of packages, `tests/ml_backend/model_package/test_model_import.py` has more: checksums, pickles, zip
+bombs.
 """
 
 import hashlib

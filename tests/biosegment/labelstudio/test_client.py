@@ -3,69 +3,19 @@ from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import httpx
-import numpy as np
 import pytest
 
 from biosegment.errors import AuthenticationError, LabelStudioError, ProjectNotFoundError
-from biosegment.labels import LabelMap, labelling_config
-from biosegment.labelstudio.client import (
-    LabelStudioClient,
-    authorization_header,
-)
+from biosegment.labels import LabelMap
+from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.labelstudio.payloads import (
-    annotated_masks,
-    prediction_regions,
     project_state,
     task_data,
     tile_of,
 )
-from biosegment.settings import LoopOptions, Settings
+from biosegment.settings import Settings
 from biosegment.tiles import Tile, tile_image_path
-
-CONFIG = labelling_config(["mitochondria"])
-LABELS = LabelMap.from_config(CONFIG)
-
-
-def tiles(count):
-    return [Tile("sample", z, 0, 0, 8, 8) for z in range(count)]
-
-
-@pytest.fixture
-def client(stack):
-    with LabelStudioClient(stack.settings) as client:
-        yield client
-
-
-@pytest.fixture
-def api(stack):
-    """Label Studio without our client."""
-    headers = {"Authorization": f"Token {stack.settings.label_studio_api_key}"}
-    with httpx.Client(base_url=stack.settings.label_studio_url, headers=headers, timeout=60) as api:
-        yield api
-
-
-@pytest.fixture
-def project(client, api, request):
-    """A project of its own for each test."""
-    number = client.create_project(request.node.name[-50:], CONFIG)["id"]
-    yield number
-    api.delete(f"/api/projects/{number}/").raise_for_status()
-
-
-@pytest.fixture
-def pool(client, project):
-    """Five tasks, as they are in Label Studio."""
-    client.create_tasks(project, [task_data(tile, context=0, depth=5) for tile in tiles(5)])
-    return client.tasks(project)
-
-
-def scored(pool, scores, version="0001-20261122T101530"):
-    return [
-        {"task": task["id"], "result": [], "score": score, "model_version": version}
-        for task, score in zip(pool, scores, strict=True)
-    ]
-
+from tests.biosegment.labelstudio.conftest import LABELS, scored, tiles
 
 # Getting in
 
@@ -225,99 +175,6 @@ def test_a_project_without_tasks(client, project):
 
 
 @pytest.mark.stack
-def test_the_lowest_score_of_the_serving_version_is_served_first(client, project, pool):
-    client.import_predictions(project, scored(pool, [0.5, 0.1, 0.9, 0.3, 0.7]))
-    client.set_model_version(project, "0001-20261122T101530")
-    served = []
-    while task := client.next_task(project):
-        served.append(task["id"])
-        client.annotate(task["id"], [], 1.0)
-    assert served == [pool[i]["id"] for i in (1, 3, 0, 4, 2)]
-
-
-@pytest.mark.stack
-def test_predictions_of_other_versions_order_nothing(client, project, pool):
-    """Also once this user has labelled some, which Label Studio looks up in their predictions."""
-    client.import_predictions(project, scored(pool, [0.1, 0.2, 0.3, 0.4, 0.5], "before"))
-    client.import_predictions(project, scored(pool, [0.5, 0.3, 0.9, 0.1, 0.7], "serving"))
-    client.import_predictions(project, scored(pool, [0.0, 0.9, 0.1, 0.8, 0.2], "after"))
-    client.set_model_version(project, "serving")
-    served = []
-    while task := client.next_task(project):
-        assert [each["model_version"] for each in task["predictions"]] == ["serving"]
-        [head] = client.head_of_queue(project, 1)
-        assert head["id"] == task["id"]
-        served.append(task["id"])
-        client.annotate(task["id"], [], 1.0)
-    assert served == [pool[i]["id"] for i in (3, 1, 0, 4, 2)]
-
-
-@pytest.mark.stack
-def test_the_head_of_the_queue(client, project, pool):
-    client.import_predictions(project, scored(pool, [0.5, 0.1, 0.9, 0.3, 0.7]))
-    client.set_model_version(project, "0001-20261122T101530")
-    client.annotate(pool[1]["id"], [], 1.0)
-    head = client.head_of_queue(project, 2)
-    assert [task["id"] for task in head] == [pool[3]["id"], pool[0]["id"]]
-    assert [task["predictions_score"] for task in head] == pytest.approx([0.3, 0.5])
-    assert tile_of(head[0]) == tile_of(pool[3])
-    for task in pool:
-        client.annotate(task["id"], [], 1.0)
-    assert client.head_of_queue(project, 2) == []
-
-
-@pytest.mark.stack
-def test_tasks_that_are_deleted_meanwhile_leave_one_score_to_each_other_task(client, project):
-    data = [task_data(tile, context=0, depth=1100) for tile in tiles(1100)]
-    client.create_tasks(project, data)
-    pool = client.tasks(project)
-    gone = [pool[i]["id"] for i in (0, 700, 701)]
-    for number in gone:
-        client._request("DELETE", f"api/tasks/{number}/")
-    steps = []
-    client.import_predictions(
-        project, scored(pool, [0.5] * len(pool)), lambda *step: steps.append(step)
-    )
-    assert steps[-1] == (1100, 1100)
-    params = {"project": project, "page_size": 1100, "fields": "all", "include": "id,predictions"}
-    found = client._json("GET", "api/tasks/", params=params)["tasks"]
-    assert len(found) == 1097
-    assert {len(task["predictions"]) for task in found} == {1}
-
-
-@pytest.mark.stack
-def test_old_predictions_go_and_new_ones_stay(client, project, pool):
-    client.import_predictions(project, scored(pool, [0.5] * 5, "old"))
-    client.import_predictions(project, scored(pool[:2], [0.4] * 2, "new"))
-    assert sorted(client.model_versions(project)) == ["new", "old"]
-    tasks = [task["id"] for task in pool]
-    assert client.predicted_tasks(project, "old") == set(tasks)
-    assert [client.awaits_predictions(project, each) for each in ("old", "new")] == [False, True]
-    for number in tasks[2:]:
-        client.annotate(number, [], 1.0)
-    assert not client.awaits_predictions(project, "new")
-    assert client.predicted_tasks(project, "new") == set(tasks[:2])
-    client.delete_predictions(project, "old")
-    assert client.model_versions(project) == ["new"]
-    assert client.predicted_tasks(project, "old") == set()
-    assert client.predicted_tasks(project, "new") == set(tasks[:2])
-
-
-@pytest.mark.stack
-def test_a_predicted_mask_survives_label_studio(client, project, pool):
-    mask = np.random.default_rng(0).integers(0, 2, (8, 8), "uint8")
-    regions = prediction_regions([mask], ["background", "mitochondria"], LABELS)
-    client.import_predictions(project, [scored(pool[:1], [0.5])[0] | {"result": regions}])
-    client.annotate(pool[0]["id"], client.next_task(project) and regions, 12.5)
-    (task,) = client.annotated_tasks(project)
-    assert task["id"] == pool[0]["id"]
-    np.testing.assert_array_equal(annotated_masks(task, LABELS)[tile_of(task)], mask)
-    (annotation,) = task["annotations"]
-    assert annotation["lead_time"] == 12.5
-    assert annotation["updated_at"]
-
-
-@pytest.mark.stack
 def test_a_project_tells_when_it_changed(client, api, project, pool):
     def state():
         return project_state(client.project(project), client.last_change(project))
@@ -357,16 +214,6 @@ def test_what_comes_and_goes_between_pages_hides_and_doubles_nothing(
     assert [task["id"] for task in client.tasks(project)] == numbers[1:]
 
 
-@pytest.mark.stack
-def test_predictions_of_deleted_tasks_are_left_out(client, project, pool):
-    client._request("DELETE", f"api/tasks/{pool[2]['id']}/")
-    client.import_predictions(project, scored(pool, [0.5] * 5, "serving"))
-    present = {task["id"] for task in pool} - {pool[2]["id"]}
-    assert client.predicted_tasks(project, "serving") == present
-    with pytest.raises(LabelStudioError, match="404"):
-        client.import_predictions(project + 1000, scored(pool, [0.5] * 5))
-
-
 # Images
 
 
@@ -392,86 +239,3 @@ def test_a_folder_outside_is_refused(client, project, tmp_path):
     with pytest.raises(LabelStudioError) as caught:
         client.connect_storage(project, str(tmp_path))
     assert "\n" not in str(caught.value)
-
-
-# The connection of the loop
-
-
-def hooks_of(api, project):
-    return api.get("/api/webhooks/", params={"project": project}).json()
-
-
-@pytest.mark.stack
-def test_the_loop_is_connected_once(client, stack, api, project):
-    assert client.loop_options(project) is None
-    assert project not in client.connected_projects()
-    for options in (LoopOptions("random", 7), LoopOptions("entropy", 9)):
-        for _ in range(2):
-            client.connect_backend(project, options)
-        assert client.loop_options(project) == options
-    (backend,) = api.get("/api/ml", params={"project": project}).json()
-    assert backend["url"] == stack.settings.backend_url
-    (hook,) = hooks_of(api, project)
-    assert hook["headers"] == authorization_header(stack.settings)
-    assert hook["send_for_all_actions"]
-    assert project in client.connected_projects()
-
-
-@pytest.mark.stack
-@pytest.mark.parametrize("all_of_them", [False, True])
-@pytest.mark.parametrize("change", [{"headers": {}}, {"is_active": False}])
-def test_a_webhook_that_was_changed_is_mended(client, stack, api, project, change, all_of_them):
-    client.connect_backend(project, stack.settings.loop)
-    (hook,) = hooks_of(api, project)
-    api.patch(f"/api/webhooks/{hook['id']}/", json=change).raise_for_status()
-    if all_of_them:
-        assert project in client.connected_projects(mend=True)
-    else:
-        client.connect_webhook(project)
-    (mended,) = hooks_of(api, project)
-    assert mended["headers"] == authorization_header(stack.settings)
-    assert mended["is_active"]
-
-
-@pytest.mark.stack
-def test_a_webhook_that_was_removed_is_made_again(client, stack, api, project):
-    client.connect_backend(project, stack.settings.loop)
-    (hook,) = hooks_of(api, project)
-    api.delete(f"/api/webhooks/{hook['id']}/").raise_for_status()
-    client.connect_backend(project, stack.settings.loop)
-    assert len(hooks_of(api, project)) == 1
-
-
-@pytest.mark.stack
-def test_options_that_somebody_typed_in_the_page_hold(client, stack, api, project):
-    client.connect_backend(project, stack.settings.loop)
-    (backend,) = api.get("/api/ml", params={"project": project}).json()
-    form = {
-        "project": project,
-        "url": backend["url"],
-        "auth_method": "BASIC_AUTH",
-        "basic_auth_user": stack.settings.basic_auth_user,
-        "basic_auth_pass": stack.settings.basic_auth_pass,
-        "extra_params": {"strategy": "random"},
-    }
-    api.patch(f"/api/ml/{backend['id']}", json=form).raise_for_status()
-    assert client.loop_options(project) == replace(stack.settings.loop, strategy="random")
-
-
-@pytest.mark.stack
-def test_the_views_are_made_once(client, api, project):
-    for _ in range(2):
-        client.add_views(project)
-    views = api.get("/api/dm/views/", params={"project": project}).json()
-    titles = [view["data"]["title"] for view in views]
-    assert sorted(titles) == sorted(set(titles))
-    (by_rank,) = [view for view in views if view["data"]["title"] == "By rank"]
-    assert by_rank["data"]["ordering"] == ["tasks:predictions_score"]
-
-
-def test_credentials_of_the_webhook():
-    settings = Settings(basic_auth_user="backend", basic_auth_pass="pässword:1")
-    header = authorization_header(settings)["Authorization"]
-    expected = httpx.BasicAuth("backend", "pässword:1")._auth_header
-    assert header == expected
-    assert authorization_header(Settings()) == {}
