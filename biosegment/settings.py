@@ -64,7 +64,10 @@ class Settings:
     """Its folder ``tiles`` as Label Studio sees it: the root of the local files that it serves
     (``BIOSEGMENT_LABEL_STUDIO_TILES``)."""
     label_studio_url: str = "http://localhost:8080"
-    """Address of Label Studio (``LABEL_STUDIO_URL``)."""
+    """Address of Label Studio, for BioSegment (``LABEL_STUDIO_URL``)."""
+    label_studio_public_url: str = ""
+    """Address of Label Studio for people, where they reach it at another one
+    (``LABEL_STUDIO_PUBLIC_URL``)."""
     label_studio_api_key: str = field(default="", repr=False)
     """Access token or legacy token (``LABEL_STUDIO_API_KEY``)."""
     backend_url: str = "http://localhost:9090"
@@ -95,6 +98,7 @@ class Settings:
             raise SettingsError("LABEL_STUDIO_API_KEY", "must be a token in plain characters")
         for name, url in (
             ("LABEL_STUDIO_URL", self.label_studio_url),
+            ("LABEL_STUDIO_PUBLIC_URL", self.label_studio_page),
             ("BIOSEGMENT_BACKEND_URL", self.backend_url),
         ):
             if not _is_address(url, {"http", "https"}) or not urlsplit(url).hostname:
@@ -113,6 +117,11 @@ class Settings:
         if self.log_format not in FORMATS:
             reason = f"must be {' or '.join(FORMATS)}, got {self.log_format!r}"
             raise SettingsError("BIOSEGMENT_LOG_FORMAT", reason)
+
+    @property
+    def label_studio_page(self) -> str:
+        """Where people find Label Studio."""
+        return self.label_studio_public_url or self.label_studio_url
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Self:
@@ -136,6 +145,7 @@ class Settings:
                 text("BIOSEGMENT_LABEL_STUDIO_TILES", str(data_root / "tiles"))
             ),
             label_studio_url=text("LABEL_STUDIO_URL", default.label_studio_url).rstrip("/"),
+            label_studio_public_url=text("LABEL_STUDIO_PUBLIC_URL", "").rstrip("/"),
             label_studio_api_key=secret["LABEL_STUDIO_API_KEY"],
             backend_url=text("BIOSEGMENT_BACKEND_URL", default.backend_url).rstrip("/"),
             basic_auth_user=text("BASIC_AUTH_USER", ""),
@@ -157,6 +167,7 @@ class Settings:
             "BIOSEGMENT_DATA": str(self.data_root),
             "BIOSEGMENT_LABEL_STUDIO_TILES": str(self.label_studio_tiles),
             "LABEL_STUDIO_URL": self.label_studio_url,
+            "LABEL_STUDIO_PUBLIC_URL": self.label_studio_public_url,
             "LABEL_STUDIO_API_KEY": self.label_studio_api_key,
             "BIOSEGMENT_BACKEND_URL": self.backend_url,
             "BASIC_AUTH_USER": self.basic_auth_user,

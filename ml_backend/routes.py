@@ -176,12 +176,11 @@ def status() -> str:
     """Show every project, its model, its queue and what is running."""
     known = services()
     projects, problems = overview(known.facts, known.registry, known.jobs)
-    url = known.settings.label_studio_url
     return render_template(
         "status.html",
         projects=projects,
         problems=problems,
-        url=url,
+        url=known.settings.label_studio_page,
         uncertain=uncertain_volumes(known.settings.data_root),
         failures=failures(known.jobs),
         titles={each.project["id"]: each.project["title"] for each in projects},

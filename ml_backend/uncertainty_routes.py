@@ -78,7 +78,7 @@ def page(number: int, volume: str) -> str:
         mean=picked and shown.mean(picked.tile),
         opacities=OPACITIES,
         strip_px=(STRIP_PX, SIDE_PX),
-        url=known.settings.label_studio_url,
+        url=known.settings.label_studio_page,
     )
 
 

@@ -165,7 +165,7 @@ def import_and_show(
         )
     console.print(
         f"Project {plan.title!r}: {imported.added} tasks added, {imported.tasks} in all: "
-        f"{settings.label_studio_url}/projects/{imported.project_id}/data",
+        f"{settings.label_studio_page}/projects/{imported.project_id}/data",
         markup=False,
     )
     if imported.spread:

@@ -33,7 +33,8 @@ def test_another_process_gets_the_same_settings(tmp_path):
     environ = SECRETS | {
         "BIOSEGMENT_DATA": str(tmp_path / "data"),
         "BIOSEGMENT_LABEL_STUDIO_TILES": "/label-studio/tiles",
-        "LABEL_STUDIO_URL": "https://label.example/",
+        "LABEL_STUDIO_URL": "http://label-studio:8080/",
+        "LABEL_STUDIO_PUBLIC_URL": "https://label.example/",
         "BIOSEGMENT_BACKEND_URL": "http://backend:9090/",
         "BIOSEGMENT_STRATEGY": "random",
         "BIOSEGMENT_RETRAIN_EVERY": "25",
@@ -42,12 +43,18 @@ def test_another_process_gets_the_same_settings(tmp_path):
         "BIOSEGMENT_LOG_LEVEL": "debug",
     }
     settings = Settings.from_env(environ)
-    assert settings.label_studio_url == "https://label.example"
+    assert settings.label_studio_url == "http://label-studio:8080"
+    assert settings.label_studio_page == "https://label.example"
     assert settings.backend_url == "http://backend:9090"
     assert settings.label_studio_tiles == Path("/label-studio/tiles")
     assert settings.loop == LoopOptions("random", 25, 0.5)
     assert settings.log_level == "DEBUG"
     assert Settings.from_env(settings.environment()) == settings
+
+
+def test_people_find_label_studio_where_biosegment_does_unless_told():
+    settings = Settings.from_env({"LABEL_STUDIO_URL": "https://label.example/"})
+    assert settings.label_studio_page == "https://label.example"
 
 
 def test_a_token_that_was_pasted_with_its_line_end_works():
@@ -71,6 +78,7 @@ def test_secrets_are_not_shown():
         ({"LABEL_STUDIO_URL": "http://[::1"}, "LABEL_STUDIO_URL"),
         ({"LABEL_STUDIO_URL": "http://localhost:99999"}, "LABEL_STUDIO_URL"),
         ({"LABEL_STUDIO_URL": "http://localhost:web"}, "LABEL_STUDIO_URL"),
+        ({"LABEL_STUDIO_PUBLIC_URL": "label.example"}, "LABEL_STUDIO_PUBLIC_URL"),
         ({"BIOSEGMENT_BACKEND_URL": "9090"}, "BIOSEGMENT_BACKEND_URL"),
         ({"REDIS_URL": "localhost:6379"}, "REDIS_URL"),
         ({"REDIS_URL": "http://localhost:6379"}, "REDIS_URL"),

@@ -365,7 +365,11 @@ def test_the_status_page_and_tensorboard_ask_for_the_password(server, project, v
         answer = visitor.get(f"{status}{page}")
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"].startswith("Basic")
-    assert TITLE in visitor.get(f"{status}/", auth=credentials).text
+    text = visitor.get(f"{status}/", auth=credentials).text
+    assert TITLE in text
+    # Its links lead where a browser gets, not to where the backend finds Label Studio.
+    site = server.environment("label-studio")["LABEL_STUDIO_HOST"]
+    assert f'href="{site}/projects/{project["id"]}/data"' in text
     # It does not run here: the proxy let the request pass.
     assert visitor.get(f"{status}/tensorboard/", auth=credentials).status_code == 502
 
