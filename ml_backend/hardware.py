@@ -3,13 +3,20 @@
 import ctypes
 import logging
 import sys
+import time
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Final, ParamSpec
 
 import psutil
 import torch
 
+P = ParamSpec("P")
 logger = logging.getLogger(__name__)
+
+LOOK_AGAIN_S: Final = 15.0
+"""After less, a page that somebody opens would look like a core that is taken."""
+_FIRST_LOOK_S: Final = 0.5
 
 # Numbers of malloc.h.
 _TRIM_THRESHOLD: Final = -1
@@ -34,17 +41,59 @@ def keep_memory() -> None:
             library.mallopt(_ARENA_MAX, 1)
 
 
-def use_free_cores() -> None:
-    """Let torch compute on as many cores as others leave idle at the moment, at least on one.
+def on_free_cores(report: Callable[P, None]) -> Callable[P, None]:
+    """Let torch compute on as many cores as others leave idle, at least on one.
 
     Threads that outnumber the free cores wait for each other at every layer: on two cores with
-    other load, two threads were measured to take 10 times as long for a training step as one.
+    other load, two threads were measured to take 10 times as long for a training step as one. What
+    is free changes while a network trains: it is looked at again as progress is reported.
+
+    Parameters
+    ----------
+    report
+        What work reports its progress to.
+
+    Returns
+    -------
+    Callable
+        What it is to report to instead, from the thread that computes.
     """
-    cores = psutil.cpu_count() or 1
-    busy = psutil.cpu_percent(interval=0.5) / 100
-    threads = max(1, round(cores * (1 - busy)))
-    torch.set_num_threads(threads)
-    logger.info("computing on %d of %d cores", threads, cores)
+    free = _FreeCores()
+
+    def reported(*args: P.args, **kwargs: P.kwargs) -> None:
+        free.look_again()
+        report(*args, **kwargs)
+
+    return reported
+
+
+class _FreeCores:
+    """As many threads of torch as there are cores that other processes leave idle."""
+
+    def __init__(self) -> None:
+        self._cores = psutil.cpu_count() or 1
+        self._process = psutil.Process()
+        self._threads = 0
+        self._others()
+        time.sleep(_FIRST_LOOK_S)
+        self._look()
+
+    def look_again(self) -> None:
+        if time.monotonic() - self._looked >= LOOK_AGAIN_S:
+            self._look()
+
+    def _look(self) -> None:
+        self._looked = time.monotonic()
+        threads = min(self._cores, max(1, round(self._cores - self._others())))
+        if threads != self._threads:
+            self._threads = threads
+            torch.set_num_threads(threads)
+            logger.info("computing on %d of %d cores", threads, self._cores)
+
+    def _others(self) -> float:
+        """Return how many cores other processes used since this was last asked."""
+        all_of_them = float(psutil.cpu_percent()) * self._cores
+        return (all_of_them - float(self._process.cpu_percent())) / 100
 
 
 def best_device() -> torch.device:

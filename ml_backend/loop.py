@@ -17,7 +17,7 @@ from biosegment.labelstudio.payloads import Json, project_state
 from biosegment.progress import Report
 from biosegment.settings import LoopOptions, Settings
 from ml_backend.annotated_pool import annotated_pool, submitted
-from ml_backend.hardware import use_free_cores
+from ml_backend.hardware import on_free_cores
 from ml_backend.live_quality import live_qualities
 from ml_backend.model_card import ModelCard
 from ml_backend.model_registry import ModelRegistry
@@ -128,7 +128,7 @@ class Loop:
         force
             Raise `NothingToTrainOnError` when nothing can be learned from, instead of waiting.
         """
-        use_free_cores()
+        report = on_free_cores(report)
         pool = annotated_pool(tasks, self._images, label_map, partial(report, "reading images"))
         if not force and not any(tile.has_known for tile in pool.tiles):
             logger.info("project %d: no annotation can be learned from yet; waiting", project_id)
@@ -262,7 +262,7 @@ class Loop:
         missing = {task["id"] for task in pool} - predicted
         if not missing:
             return bool(predicted)
-        use_free_cores()
+        report = on_free_cores(report)
         model = Model(self._registry, project_id, version)
         label_map = LabelMap.from_config(project["label_config"])
         ranked = rank(pool, labelled, model, self._images, label_map, options, report)

@@ -9,7 +9,7 @@ from rq import get_current_job
 from biosegment.errors import QueueError
 from biosegment.settings import Settings
 from biosegment.store import VolumeStore
-from ml_backend.hardware import use_free_cores
+from ml_backend.hardware import on_free_cores
 from ml_backend.job_report import JobReport
 from ml_backend.jobs import JobQueue, connect
 from ml_backend.model_registry import ModelRegistry
@@ -69,8 +69,7 @@ def segment(fields: dict[str, Any]) -> dict[str, Any]:
         return False
 
     with segmentation.begin(order.name, overwrite=order.overwrite) as labels:
-        use_free_cores()
-        finished = segmentation.run(labels, progress, pause)
+        finished = segmentation.run(labels, on_free_cores(progress), pause)
     if not finished:
         return {"goes_on_as": jobs.continue_segmentation(asdict(order))}
     report("done", 1, 1)

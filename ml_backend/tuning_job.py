@@ -10,7 +10,7 @@ from rq import get_current_job
 from biosegment.errors import QueueError
 from biosegment.labelstudio.client import LabelStudioClient
 from biosegment.settings import Settings
-from ml_backend.hardware import use_free_cores
+from ml_backend.hardware import on_free_cores
 from ml_backend.job_report import JobReport
 from ml_backend.jobs import JobQueue, connect
 from ml_backend.loop import Loop
@@ -49,7 +49,6 @@ def tune(project_id: int, trials: int, goes_on: bool) -> dict[str, Any]:
         if not goes_on or not folder.exists():
             with LabelStudioClient(settings) as client:
                 prepare(folder, Loop(settings, client).tuning_data(project_id, report))
-        use_free_cores()
         search = Search(folder, TuningData.load(folder))
 
         def progress(stage: str, done: int, total: int) -> None:
@@ -62,7 +61,7 @@ def tune(project_id: int, trials: int, goes_on: bool) -> dict[str, Any]:
                 return jobs.turn_waits()
             return False
 
-        outcome = search.run(trials, progress, pause)
+        outcome = search.run(trials, on_free_cores(progress), pause)
         if outcome is None:
             return {"goes_on_as": jobs.continue_tuning(project_id, trials)}
         path = write_report(folder, search, outcome)

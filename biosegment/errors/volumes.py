@@ -149,8 +149,8 @@ class VolumeNameError(BioSegmentError, ValueError):
     def __str__(self) -> str:
         (name,) = self.args
         return (
-            f"{name!r} cannot name a volume; use up to 100 letters, digits, dots, dashes or "
-            "underscores, beginning with a letter or digit."
+            f"{name!r} cannot name a volume or its labels; use up to 100 letters, digits, dots, "
+            "dashes or underscores, beginning with a letter or digit."
         )
 
 

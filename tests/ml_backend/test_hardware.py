@@ -1,7 +1,12 @@
 import subprocess
 import sys
 
+import psutil
 import pytest
+import torch
+
+from ml_backend import hardware
+from ml_backend.hardware import on_free_cores
 
 SCRIPT = """
 import sys
@@ -24,3 +29,34 @@ def test_large_buffers_stay_with_the_process(what, kept):
         [sys.executable, "-c", SCRIPT, what], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == kept
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """What eight cores are said to be used by: others, and this process."""
+    load = {"others": 0.0, "this": 0.0}
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 8)
+    monkeypatch.setattr(psutil, "cpu_percent", lambda: 100 * sum(load.values()) / 8)
+    monkeypatch.setattr(psutil.Process, "cpu_percent", lambda _: 100 * load["this"])
+    monkeypatch.setattr(hardware, "LOOK_AGAIN_S", 0)
+    before = torch.get_num_threads()
+    yield load
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("others", "threads"), [(0, 8), (2.2, 6), (7.9, 1), (8, 1)])
+def test_computes_on_the_cores_that_others_leave_idle(load, others, threads):
+    load["others"] = others
+    on_free_cores(print)
+    assert torch.get_num_threads() == threads
+
+
+def test_what_becomes_free_is_used(load):
+    load["others"] = 6
+    told = []
+    report = on_free_cores(lambda done, total: told.append((done, total)))
+    # What it uses itself is its own.
+    load |= {"others": 1, "this": 2}
+    report(1, 2)
+    assert torch.get_num_threads() == 7
+    assert told == [(1, 2)]
