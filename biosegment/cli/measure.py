@@ -75,7 +75,9 @@ def _check_out(out: Path, force: bool) -> None:
 def _show(found: "Sequence[Measurements]") -> None:
     from biosegment.objects.tables import class_rows
 
-    table = Table("volume", "class", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for column in ("volume", "class"):
+        table.add_column(column, overflow="fold")
     for column in ("objects", "µm³ in all", "% of the volume", "objects per µm³", "median µm³"):
         table.add_column(column, justify="right")
     for row in (row for each in found for row in class_rows(each)):
