@@ -56,6 +56,9 @@ def measure(folder: Path, *, tasks: int, strategies: list[str]) -> None:
                 time.sleep(0.5)
             took_s = time.monotonic() - began
             assert job is not None
+            # The last stage is counted when the next one begins.
+            while not (job.is_finished or job.is_failed):
+                time.sleep(0.5)
             seconds = job.get_meta()["seconds"]
             stages = ", ".join(f"{name} {spent:.1f} s" for name, spent in seconds.items())
             print(f"| {strategy} | {took_s:.0f} s | {stages} |", flush=True)

@@ -75,7 +75,9 @@ def annotations(
         f"{done.labelled} tasks {got}, {done.added} of them added; {done.skipped} were {had} before"
     )
     console.print(
-        f"{told}: {settings.label_studio_page}/projects/{done.project_id}/data", markup=False
+        f"{told}: {settings.label_studio_page}/projects/{done.project_id}/data",
+        markup=False,
+        soft_wrap=True,
     )
     if done.unchanged:
         console.print(

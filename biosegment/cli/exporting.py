@@ -178,14 +178,15 @@ def _export_tiles(plan: "TilePlan", out: Path, settings: Settings) -> None:
 
     with progress_bar() as report:
         done, notices = export_tiles(plan, out, predictor, settings, report)
-    console.print(f"{len(done.tiles)} tiles written to {out}; their labels are in", markup=False)
-    for tile in done.tiles:
-        console.print(f"  {tile.labels}", markup=False)
+    lines = [f"{len(done.tiles)} tiles written to {out}; their labels are in"]
+    lines += [f"  {tile.labels}" for tile in done.tiles]
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
     _tell(notices)
     console.print(
         "Change them, save them under the same names, then: "
         f"biosegment annotations {out} --project {done.project}",
         markup=False,
+        soft_wrap=True,
     )
 
 

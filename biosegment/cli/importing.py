@@ -167,6 +167,7 @@ def import_and_show(
         f"Project {plan.title!r}: {imported.added} tasks added, {imported.tasks} in all: "
         f"{settings.label_studio_page}/projects/{imported.project_id}/data",
         markup=False,
+        soft_wrap=True,
     )
     if imported.spread:
         console.print(

@@ -109,6 +109,7 @@ def segment(
         f"Labels {order.name!r} of the volume {volume!r} ({', '.join(segmentation.class_names)}): "
         f"{store.path / 'labels' / order.name}",
         markup=False,
+        soft_wrap=True,
     )
     for each in segmentation.maps:
         console.print(f"  with the map {each}", markup=False)
