@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0, help="no new fault after that")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--annotators", type=int, default=4)
-    parser.add_argument("--slices", type=int, default=6, help="of each volume, 64 tiles each")
+    parser.add_argument("--slices", type=int, default=12, help="of each volume, 64 tiles each")
     parser.add_argument("--faults", default=",".join(FAULTS), help="names, separated by commas")
     parser.add_argument("--log", type=Path, default=Path("soak.log"))
     parser.add_argument("--keep", type=Path, help="folder for the stack's data, which stays")

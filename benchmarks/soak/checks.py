@@ -91,10 +91,12 @@ def _unhealed(stage: Stage, project_id: int) -> str:
     if new >= OPTIONS.retrain_every:
         return f"{new} annotations are new to the model"
     queue = queue_name(version, OPTIONS.strategy)
+    unlabelled = _unlabelled(stage, project_id)
     served = stage.client.project(project_id)["model_version"]
-    if served != queue:
+    # A version that finds all tasks labelled has no queue to order.
+    if unlabelled and served != queue:
         return f"{served} serves instead of {queue}"
-    missing = _unlabelled(stage, project_id) - stage.client.predicted_tasks(project_id, queue)
+    missing = unlabelled - stage.client.predicted_tasks(project_id, queue)
     return f"{len(missing)} tasks have no prediction of {queue}" if missing else ""
 
 
@@ -141,5 +143,5 @@ def _violations(stage: Stage, project_id: int) -> Iterator[str]:
     queue = queue_name(version, OPTIONS.strategy)
     counts = stage.client._json("GET", f"api/projects/{project_id}/model-versions/")
     predicted = len(stage.client.predicted_tasks(project_id, queue))
-    if counts.get(queue) != predicted:
-        yield f"{counts.get(queue)} predictions order {predicted} tasks"
+    if counts.get(queue, 0) != predicted:
+        yield f"{counts.get(queue, 0)} predictions order {predicted} tasks"
