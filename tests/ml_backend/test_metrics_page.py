@@ -38,12 +38,22 @@ def webhook(project=1):
     return {"action": "ANNOTATION_CREATED", "project": {"id": project}}
 
 
+WORKER = """
+from biosegment.settings import Settings
+from ml_backend.worker import LoopWorker
+LoopWorker(Settings.from_env()).work(burst=True, logging_level="ERROR")
+"""
+
+
 @pytest.fixture
-def work(settings, monkeypatch):
-    """Let a worker do what waits."""
-    for name, value in settings.environment().items():
-        monkeypatch.setenv(name, value)
-    return lambda: LoopWorker(settings).work(burst=True, logging_level="ERROR")
+def work(settings):
+    """Let a worker do what waits.
+
+    It is a program of its own: where torch has computed on several threads, as it may have here,
+    forks wait for these threads for ever.
+    """
+    environ = os.environ | settings.environment()
+    return lambda: subprocess.run([sys.executable, "-c", WORKER], env=environ, check=True)
 
 
 def segmentation(version, name="made"):
