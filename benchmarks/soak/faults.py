@@ -15,7 +15,7 @@ from rq.job import Job
 from benchmarks.soak.proxy import Weather
 from benchmarks.soak.stage import LABELS, Stage
 from biosegment.labels import LabelMap
-from ml_backend.status import failure_reason
+from ml_backend.status import failures
 
 PATIENCE_S: Final = 120.0
 """How long a fault waits for the moment that it is about."""
@@ -172,14 +172,13 @@ def kill_backend(stage: Stage, rng: random.Random) -> str:
 
 def fill_disk(stage: Stage, _: random.Random) -> str:
     """Let no version be written: workers may write small files only."""
-    before = {pid: stage.jobs.latest(pid) for pid in stage.projects}
+    before = {each.job_id for each in failures(stage.jobs)}
 
     def failed() -> str:
-        for project_id in before:
-            job = stage.jobs.latest(project_id)
-            reason = failure_reason(job) if job else ""
-            if "full" in reason or "large" in reason:
-                return f"project {project_id}: {reason}"
+        # Not the latest job of a project: the next turn often waits already.
+        for each in failures(stage.jobs):
+            if each.job_id not in before and ("full" in each.reason or "large" in each.reason):
+                return f"project {each.project_id}: {each.reason}"
         return ""
 
     def limit(size: int) -> None:
