@@ -20,5 +20,5 @@ class DiskFullError(BioSegmentError, OSError):
         folder, reason = self.args
         return (
             f"Nothing more can be written to {folder} ({reason}); free some space or choose "
-            "another data folder, then run the same command again."
+            "another data folder, then try again."
         )
